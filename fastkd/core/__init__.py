@@ -1,0 +1,25 @@
+"""Floor 0: interactions, errors, seeds, configuration, capability. Knows nothing above itself."""
+
+from fastkd.core.errors import (
+    BackendError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FastKDError,
+    TeacherError,
+    TrainingError,
+)
+from fastkd.core.interactions import Interactions
+from fastkd.core.seeds import Seeds
+
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "FastKDError",
+    "Interactions",
+    "Seeds",
+    "TeacherError",
+    "TrainingError",
+]
