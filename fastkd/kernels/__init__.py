@@ -1,0 +1,1 @@
+"""Floor 1: how the ops are run. Backends know nothing above them, nor each other."""

@@ -1,0 +1,1 @@
+"""CPU implementations, compiled by numba on first use."""

@@ -1,0 +1,1 @@
+"""The truth: plain code that reads like the definition."""

@@ -1,0 +1,60 @@
+"""Numpy or torch in, the same kind out; ids are checked here once and named when they are wrong."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastkd.core import DataError
+
+
+def is_tensor(values: object) -> bool:
+    """Return whether ``values`` is a torch tensor, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def integers(values: Any, name: str, dimensions: int) -> NDArray[Any]:
+    """Return ids as a C-contiguous int32 or int64 numpy array, sharing memory where it can.
+
+    Raises ``TypeError`` for another type, dtype or device, ``DataError`` for another number of dimensions.
+    """
+    if is_tensor(values):
+        if values.device.type != "cpu":
+            raise TypeError(f"{name} is on {values.device}; negatives are drawn on the CPU: pass {name}.cpu()")
+        values = values.detach().numpy()
+    if not isinstance(values, np.ndarray):
+        raise TypeError(f"{name} must be a numpy array or a torch tensor, got {type(values).__name__}")
+    if values.dtype not in (np.int32, np.int64) or not values.dtype.isnative:
+        raise TypeError(f"{name} must be int64 (or int32), got {values.dtype}; convert with .astype(numpy.int64)")
+    if values.ndim != dimensions:
+        raise DataError(f"{name} must have {dimensions} dimension(s), got shape {values.shape}")
+    return np.require(values, requirements=["C", "A"])
+
+
+def like(drawn: NDArray[Any], given: Any) -> Any:
+    """Return ``drawn`` as a torch tensor (same memory) if ``given`` is one, else as it is."""
+    if not is_tensor(given):
+        return drawn
+    import torch
+
+    return torch.from_numpy(drawn)
+
+
+def check_range(ids: NDArray[Any], low: int, high: int, name: str) -> None:
+    """Raise ``DataError`` naming the first id outside ``[low, high)`` and where it is."""
+    if ids.size and not (low <= int(ids.min()) and int(ids.max()) < high):
+        at = tuple(int(i) for i in np.argwhere((ids < low) | (ids >= high))[0])
+        raise DataError(f"{name} {ids[at]} at {list(at)} is out of range [{low}, {high})")
+
+
+def count(value: Any, name: str, low: int, high: int) -> int:
+    """Return an integer argument in ``[low, high]``; raises ``TypeError`` or ``DataError`` with the value."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if not low <= value <= high:
+        raise DataError(f"{name} must be in [{low}, {high}], got {value}")
+    return int(value)
