@@ -78,10 +78,12 @@ def findings() -> list[Finding]:
     for package in ("torch", "numba", "triton"):
         version = version_of(package)
         rows.append(Finding(package, version is not None, version or "not installed"))
-    rows.append(_cuda())
+    gpu = _cuda()
+    rows.append(gpu)
+    devices = ("cpu", "cuda") if gpu.active else ("cpu",)
     for backend in BACKENDS:
-        obstacles = [backend_obstacle(backend, device) for device in ("cpu", "cuda")]
-        usable = [d for d, o in zip(("cpu", "cuda"), obstacles, strict=True) if o is None]
+        obstacles = [backend_obstacle(backend, device) for device in devices]
+        usable = [d for d, o in zip(devices, obstacles, strict=True) if o is None]
         rows.append(Finding(f"backend {backend}", bool(usable), f"for {', '.join(usable)}" if usable else str(obstacles[0])))
     return rows
 

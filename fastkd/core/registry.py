@@ -25,7 +25,7 @@ class Registry(Generic[T]):
         return entry
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator form of :meth:`add`."""
+        """Return a decorator that does :meth:`add`."""
         return lambda entry: self.add(name, entry)
 
     def get(self, name: str) -> T:

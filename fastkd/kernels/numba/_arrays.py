@@ -18,10 +18,11 @@ NOTHING: dict[torch.dtype, Floats] = {t: np.empty((0, 0), dtype=n) for t, n in N
 """Stands for a matrix that is not there, so that a kernel has one signature."""
 
 
-def compute_dtype(a: Tensor, b: Tensor | None = None) -> torch.dtype:
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """Return the dtype to compute in: float64 if a tensor is, float32 otherwise (half precision included)."""
-    if a.dtype is torch.float64 or (b is not None and b.dtype is torch.float64):
-        return torch.float64
+    for tensor in tensors:
+        if tensor.dtype is torch.float64:
+            return torch.float64
     return torch.float32
 
 

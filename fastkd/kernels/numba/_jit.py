@@ -43,7 +43,8 @@ def _enable_cache(dispatcher: Any) -> None:
     except RuntimeError:
         return
     cache, stamp = dispatcher._cache, _sources()
-    cache._cache_file = IndexDataCacheFile(cache._cache_path, f"{cache._impl.filename_base}-{stamp[:8]}", stamp)
+    name = f"{cache._impl.filename_base}-{stamp[:8]}"
+    cache._cache_file = IndexDataCacheFile(cache._cache_path, name, stamp)  # type: ignore[no-untyped-call]
 
 
 @functools.cache

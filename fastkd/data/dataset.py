@@ -1,0 +1,99 @@
+"""A split data set: what training, evaluation and serving read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastkd.core.errors import DataError
+from fastkd.core.interactions import Interactions
+
+
+@dataclass(frozen=True, eq=False)
+class IdMap:
+    """Internal ids 0..n-1 <-> the ids of the source, invertible.
+
+    ``originals``: int64 or str array; position = internal id. Values are unique.
+    """
+
+    originals: NDArray[Any]
+    _order: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.originals)
+
+    def decode(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """Return the original ids of internal ``ids``; -1 (padding) is refused."""
+        if len(ids) and (ids.min() < 0 or ids.max() >= len(self)):
+            bad = ids[(ids < 0) | (ids >= len(self))].flat[0]
+            raise DataError(f"internal id {bad} is out of range [0, {len(self)})")
+        decoded: NDArray[Any] = self.originals[ids]
+        return decoded
+
+    def encode(self, originals: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the internal ids of original ids; an unknown one is refused by value."""
+        if "sorter" not in self._order:
+            self._order["sorter"] = np.argsort(self.originals, kind="stable")
+        sorter = self._order["sorter"]
+        wanted = np.asarray(originals)
+        if (wanted.dtype.kind == "U") != (self.originals.dtype.kind == "U") and wanted.size:
+            kind = "text" if self.originals.dtype.kind == "U" else "integers"
+            raise DataError(f"ids are {kind} here, got dtype {wanted.dtype}, first: {wanted.flat[0].item()!r}")
+        at = np.searchsorted(self.originals, wanted, sorter=sorter)
+        found = sorter[np.minimum(at, len(self) - 1)] if len(self) else np.zeros(wanted.shape, dtype=np.int64)
+        missing = self.originals[found] != wanted if len(self) else np.ones(wanted.shape, dtype=bool)
+        if missing.any():
+            raise DataError(f"{int(missing.sum())} unknown id(s), first: {wanted[missing].flat[0].item()!r}")
+        return found.astype(np.int64)
+
+    @classmethod
+    def identity(cls, count: int) -> IdMap:
+        """Return the map whose original ids are 0..count-1."""
+        return cls(np.arange(count, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Train, validation and test interactions over the same users and items.
+
+    Every user has training items; a user without validation or test items has an empty row there.
+    """
+
+    train: Interactions
+    valid: Interactions
+    test: Interactions
+    users: IdMap
+    items: IdMap
+    name: str = "data"
+
+    def __post_init__(self) -> None:
+        for part, held in (("valid", self.valid), ("test", self.test)):
+            if (held.num_users, held.num_items) != (self.num_users, self.num_items):
+                raise DataError(f"{part} is {held!r} but train is {self.train!r}")
+        if (len(self.users), len(self.items)) != (self.num_users, self.num_items):
+            raise DataError(
+                f"id maps hold {len(self.users)} users and {len(self.items)} items, train is {self.train!r}"
+            )
+        bare = np.flatnonzero(self.train.degrees() == 0)
+        if len(bare):
+            raise DataError(
+                f"{len(bare)} user(s) without training items, first: {self.users.originals[bare[0]].item()!r}; "
+                "drop them (k-core filter) or use another split"
+            )
+
+    @property
+    def num_users(self) -> int:
+        """Number of users."""
+        return self.train.num_users
+
+    @property
+    def num_items(self) -> int:
+        """Number of items in the catalogue."""
+        return self.train.num_items
+
+    def content_hash(self) -> str:
+        """Return a hash of all three parts; the name and original ids do not enter."""
+        return "-".join(part.content_hash()[:12] for part in (self.train, self.valid, self.test))

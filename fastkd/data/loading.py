@@ -1,0 +1,264 @@
+"""``load_dataset``: source -> threshold -> duplicates -> k-core -> split -> :class:`Dataset`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastkd.core.config import to_mapping
+from fastkd.core.errors import ConfigError, DataError
+from fastkd.core.interactions import Interactions
+from fastkd.core.seeds import Seeds
+from fastkd.data import splits
+from fastkd.data.dataset import Dataset, IdMap
+from fastkd.data.filters import Duplicates, deduplicate, k_core, threshold, times_of
+from fastkd.data.log import Format, IdColumn, InteractionLog, ReadOptions
+from fastkd.data.planted import SyntheticConfig
+from fastkd.data.readers import read_interactions, resolve
+from fastkd.data.sequences import UserSequences, build_sequences
+from fastkd.data.store import checksum, is_store, open_store, save_store, store_provenance
+from fastkd.data.synthetic import synthetic_dataset
+
+Split = Literal["random", "leave_one_out", "temporal", "temporal_per_user", "column"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the data is and what becomes of it.
+
+    Source: ``path`` (file, folder of train/valid/test files, or store) or ``synthetic``. ``format``, ``delimiter``,
+    ``columns`` and the ``*_column`` names are as in :class:`ReadOptions`. Filters: ``min_rating``, ``duplicates``,
+    ``user_core``, ``item_core``. ``keep_ids``: ids are already 0-based integers; the counts are the largest id plus
+    one, or ``num_users``/``num_items``. ``split="column"`` reads ``split_column``; when no row is labelled as
+    validation, ``valid_from_train`` of each user's training rows becomes it. ``unlabelled``: what to do with rows
+    without label. ``users_without_train``: users that a split leaves without training rows. ``store``: cache folder,
+    made on first use.
+    """
+
+    path: Path | None = None
+    synthetic: SyntheticConfig | None = None
+    name: str | None = None
+    format: Format = "auto"
+    delimiter: str | None = None
+    columns: tuple[str, ...] | None = None
+    user_column: str | None = None
+    item_column: str | None = None
+    rating_column: str | None = None
+    time_column: str | None = None
+    split_column: str = "split"
+    min_rating: float | None = None
+    duplicates: Duplicates = "first"
+    user_core: int = 1
+    item_core: int = 1
+    keep_ids: bool = False
+    num_users: int | None = None
+    num_items: int | None = None
+    split: Split = "random"
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    valid_from_train: float = 0.1
+    unlabelled: Literal["refuse", "drop"] = "refuse"
+    users_without_train: Literal["refuse", "drop"] = "refuse"
+    seed: int = 0
+    store: Path | None = None
+
+    def __post_init__(self) -> None:
+        splits.check_ratios(self.ratios)
+        if not 0 <= self.valid_from_train < 1:
+            raise ConfigError(f"valid_from_train must be in [0, 1), got {self.valid_from_train}")
+        if self.path is not None and self.synthetic is not None:
+            raise ConfigError(f"give path or synthetic, not both (path is {self.path})")
+        if self.keep_ids and (self.user_core > 1 or self.item_core > 1):
+            raise ConfigError("keep_ids=True keeps every id, a core removes some: set user_core and item_core to 1")
+        if not self.keep_ids and (self.num_users is not None or self.num_items is not None):
+            raise ConfigError("num_users and num_items need keep_ids=True; otherwise ids are counted")
+        if self.keep_ids and self.users_without_train == "drop":
+            raise ConfigError("users_without_train='drop' renumbers users; it needs keep_ids=False")
+
+    def read_options(self) -> ReadOptions:
+        """Return how to read the source."""
+        return ReadOptions(
+            format=self.format,
+            user=self.user_column,
+            item=self.item_column,
+            rating=self.rating_column if self.min_rating is not None or self.rating_column else "",
+            time=self.time_column,
+            split=self.split_column if self.split == "column" else None,
+            delimiter=self.delimiter,
+            columns=self.columns,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedLog:
+    """Filtered, numbered and split rows in file order.
+
+    ``users``, ``items`` int64[n] dense ids; ``parts`` int8[n] (0 train, 1 valid, 2 test); ``time`` [n] or None.
+    """
+
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    parts: NDArray[np.int8]
+    time: NDArray[Any] | None
+    user_map: IdMap
+    item_map: IdMap
+    name: str = field(default="data")
+
+    def dataset(self) -> Dataset:
+        """Return the rows as a :class:`Dataset`; a user without training rows is refused by original id."""
+        _refuse_bare(self)
+        built = []
+        for code in range(3):
+            chosen = self.parts == code
+            users, items = self.users[chosen], self.items[chosen]
+            built.append(
+                Interactions.from_pairs(users, items, num_users=len(self.user_map), num_items=len(self.item_map))
+            )
+        return Dataset(built[0], built[1], built[2], self.user_map, self.item_map, self.name)
+
+    def sequences(self, part: Literal["train", "valid", "test"] = "train") -> UserSequences:
+        """Return each user's items of one part, oldest first; file order when there is no time."""
+        chosen = self.parts == splits.PARTS.index(part)
+        time = None if self.time is None else self.time[chosen]
+        return build_sequences(self.users[chosen], self.items[chosen], num_users=len(self.user_map), time=time)
+
+
+def load_dataset(config: DataConfig, *, source: Any = None) -> Dataset:
+    """Return the data set that ``config`` describes.
+
+    ``source``: a frame or an :class:`InteractionLog` instead of ``config.path``. With ``config.store`` the result is
+    saved there and opened from there next time, if configuration and source file are the same; otherwise ``DataError``.
+    """
+    if config.store is None or source is not None:
+        return _build(config, source)
+    if config.path is None and config.synthetic is None:
+        return open_store(resolve(config.store))
+    provenance = _provenance(config)
+    if not is_store(config.store):
+        save_store(_build(config, None), config.store, provenance=provenance)
+    elif store_provenance(config.store) != provenance:
+        old = store_provenance(config.store)
+        differing = sorted(k for k in provenance.keys() | old.keys() if provenance.get(k) != old.get(k))
+        raise DataError(
+            f"{config.store} was made otherwise (differs in: {', '.join(differing)}); remove it or name another store"
+        )
+    return open_store(config.store)
+
+
+def prepare_log(config: DataConfig, *, source: Any = None) -> PreparedLog:
+    """Return the filtered, numbered and split rows, from which a data set or sequences are made."""
+    if source is None and config.path is None:
+        raise ConfigError("nothing to load: give path, synthetic or store")
+    log = read_interactions(config.path if source is None else source, options=config.read_options())
+    rows = _filtered(log, config)
+    name = config.name or (config.path.name.split(".")[0] if config.path else "data")
+    prepared = _numbered(rows, np.zeros(len(rows), dtype=np.int8), config, name)
+    return _split(prepared, rows, config)
+
+
+def _build(config: DataConfig, source: Any) -> Dataset:
+    if source is None and config.synthetic is not None:
+        dataset = synthetic_dataset(config.synthetic).dataset
+        return replace(dataset, name=config.name) if config.name else dataset
+    if source is None and config.path is not None and is_store(resolve(config.path)):
+        return open_store(resolve(config.path))
+    return prepare_log(config, source=source).dataset()
+
+
+def _filtered(log: InteractionLog, config: DataConfig) -> InteractionLog:
+    if config.split == "column":
+        if log.split is None:
+            raise DataError(f"{log.source}: split='column' but there are no split labels; use another split")
+        labelled = splits.column_split(log.split, source=log.source)[1]
+        if not labelled.all():
+            if config.unlabelled == "refuse":
+                raise DataError(
+                    f"{log.source}, row {int(np.argmin(labelled)) + 1}: no label in column {config.split_column!r} "
+                    f"({int((~labelled).sum())} such rows); unlabelled='drop' leaves them out"
+                )
+            log = log.take(labelled)
+    if config.min_rating is not None:
+        log = threshold(log, config.min_rating)
+    log = deduplicate(log, keep=config.duplicates)
+    return k_core(log, user_core=config.user_core, item_core=config.item_core)
+
+
+def _numbered(log: InteractionLog, parts: NDArray[np.int8], config: DataConfig, name: str) -> PreparedLog:
+    if not config.keep_ids:
+        (users, user_map), (items, item_map) = log.users.compact(), log.items.compact()
+        return PreparedLog(users, items, parts, log.time, user_map, item_map, name)
+    shape = log.shape or (None, None)
+    num_users = _count(log, log.users, config.num_users or shape[0], "user")
+    num_items = _count(log, log.items, config.num_items or shape[1], "item")
+    maps = IdMap.identity(num_users), IdMap.identity(num_items)
+    return PreparedLog(log.users.codes, log.items.codes, parts, log.time, *maps, name)
+
+
+def _count(log: InteractionLog, column: IdColumn, given: int | None, role: str) -> int:
+    """Return the number of users or items when ids are taken as given."""
+    if column.names is not None:
+        raise DataError(
+            f"{log.source}: keep_ids=True needs integer {role} ids, found text such as {str(column.names[0])!r}"
+        )
+    low, high = int(column.codes.min()), int(column.codes.max())
+    advice = "use keep_ids=False to number them"
+    if low < 0:
+        raise DataError(f"{log.source}, row {int(np.argmin(column.codes)) + 1}: negative {role} id {low}; {advice}")
+    row = int(np.argmax(column.codes)) + 1
+    if given is not None:
+        if high >= given:
+            raise DataError(
+                f"{log.source}, row {row}: {role} id {high} is outside [0, {given}); raise num_{role}s or {advice}"
+            )
+        return int(given)
+    if high >= 1000 * len(column) + 1_000_000:
+        raise DataError(
+            f"{log.source}, row {row}: {role} id {high} would make {high + 1} {role}s of {len(column)} rows; "
+            f"{advice}, or insist with num_{role}s"
+        )
+    return high + 1
+
+
+def _split(log: PreparedLog, rows: InteractionLog, config: DataConfig) -> PreparedLog:
+    seeds = Seeds(config.seed)
+    if config.split == "column":
+        assert rows.split is not None
+        parts, _ = splits.column_split(rows.split, source=rows.source)
+        if not (parts == splits.VALID).any() and config.valid_from_train > 0:
+            parts = splits.cut_valid(log.users, log.items, parts, share=config.valid_from_train, seeds=seeds)
+    elif config.split == "leave_one_out":
+        time = None if rows.time is None else times_of(rows, "split='leave_one_out'")
+        parts = splits.leave_one_out(log.users, log.items, time=time, seeds=seeds)
+    elif config.split == "random":
+        parts = splits.random_split(log.users, log.items, ratios=config.ratios, seeds=seeds)
+    else:
+        time = times_of(rows, f"split={config.split!r}")
+        parts = splits.temporal_split(log.users, time, ratios=config.ratios, per_user=config.split != "temporal")
+    done = replace(log, parts=parts)
+    if config.users_without_train == "refuse":
+        return done
+    trained = np.bincount(done.users[parts == splits.TRAIN], minlength=len(done.user_map)) > 0
+    kept = trained[done.users]
+    return done if kept.all() else _numbered(rows.take(kept), parts[kept], config, done.name)
+
+
+def _refuse_bare(log: PreparedLog) -> None:
+    bare = np.bincount(log.users[log.parts == splits.TRAIN], minlength=len(log.user_map)) == 0
+    if bare.any():
+        first = log.user_map.originals[int(np.argmax(bare))]
+        raise DataError(
+            f"{log.name}: {int(bare.sum())} of {len(bare)} users have no training rows, first: user {first.item()!r}; "
+            "raise user_core, use another split, or leave them out with users_without_train='drop'"
+        )
+
+
+def _provenance(config: DataConfig) -> dict[str, Any]:
+    values = {k: v for k, v in to_mapping(config).items() if k not in ("store", "path")}
+    if config.path is not None:
+        path = resolve(config.path)
+        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        values["source"] = {p.name: checksum(p, "blake2b") for p in files}
+    return values

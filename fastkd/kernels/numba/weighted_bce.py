@@ -1,0 +1,59 @@
+"""Binary cross entropy with soft targets on the CPU, and its gradient for an upstream gradient of 1.
+
+Shapes: B rows, C scores of a row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastkd.kernels.numba._arrays import array, compute_dtype, new, optional
+from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._threads import run_rows
+
+Floats = NDArray[Any]
+
+
+def weighted_bce(scores: Tensor, targets: Tensor, weights: Tensor | None, *, gradient: bool) -> tuple[Tensor, Tensor]:
+    """Return (loss Float[B], unit gradient Float[B, C]), the gradient empty if not asked for."""
+    dtype = compute_dtype(scores)
+    loss = new((len(scores),), dtype)
+    unit = new(scores.shape if gradient else (0, 0), dtype)
+    run_rows(
+        _loss, len(scores), 20 * scores.shape[1],
+        array(scores, dtype), array(targets, dtype), optional(weights, dtype), weights is not None, gradient,
+        loss, unit,
+    )  # fmt: skip
+    return torch.from_numpy(loss), torch.from_numpy(unit)
+
+
+@jit()
+def _loss(
+    scores: Floats, targets: Floats, weights: Floats, weighted: bool, gradient: bool,
+    loss: Floats, unit: Floats, start: int, stop: int,
+) -> None:  # fmt: skip
+    for b in range(start, stop):
+        total = 0.0
+        for c in range(scores.shape[1]):
+            s = np.float64(scores[b, c])
+            if s == -np.inf:
+                if gradient:
+                    unit[b, c] = 0.0
+                continue
+            q = np.float64(targets[b, c])
+            weight = np.float64(weights[b, c]) if weighted else 1.0
+            e = np.exp(-abs(s))
+            tail = np.log1p(e)
+            yes, no = (tail, s + tail) if s >= 0 else (tail - s, tail)  # -log sigma(s), -log sigma(-s)
+            total += weight * (q * yes + (1.0 - q) * no)
+            if gradient:
+                small = e / (1.0 + e)
+                large = 1.0 / (1.0 + e)
+                # sigma(s) - q without taking two numbers near 1 from each other
+                unit[b, c] = weight * ((1.0 - q) * large - q * small if s >= 0 else (1.0 - q) * small - q * large)
+        loss[b] = total

@@ -1,0 +1,186 @@
+"""Native ops in the ``torch.library`` namespace ``fastkd``: the profiler, ``torch.compile`` and export see them.
+
+Only native implementations (numba, triton) are torch ops. The reference is plain torch, called as it is: its gradient
+is autograd's own, the compiler traces into it, and it can be differentiated twice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastkd.core.errors import BackendError
+from fastkd.ops._dispatch import choose, kernel
+
+NAMESPACE = "fastkd"
+Op = Callable[..., Any]
+_LAUNCHERS: dict[tuple[str, str, str, str | None], Op] = {}
+_LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
+
+
+def define(schema: str, *, implementation: Op, fake: Op, autograd: Op | None = None) -> Op:
+    """Define ``fastkd::<schema>`` and return it, callable (``torch.ops.fastkd.<name>.default``).
+
+    ``schema``: torch schema without the namespace, e.g. ``"f(Tensor x, str backend) -> Tensor"``.
+    ``implementation``: the launcher; runs on real tensors of any device, usually through :func:`launch`.
+    ``fake``: same arguments; returns empty tensors of the right shape, dtype and strides, and reads no values.
+    ``autograd``: same arguments; wraps an ``autograd.Function`` whose forward calls the op :func:`below_autograd`.
+    None for ops without a gradient: their results require none.
+    """
+    name = schema.split("(", 1)[0]
+    _LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, implementation, device)  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
+    if autograd is not None:
+        _LIBRARY.impl(name, autograd, "Autograd")  # type: ignore[no-untyped-call]
+    op: Op = getattr(getattr(torch.ops, NAMESPACE), name).default
+    return op
+
+
+def shortcut(op: Op, autograd: Op) -> Op:
+    """Return a callable like ``op`` that saves the dispatcher's first hop (4 microseconds) in eager mode.
+
+    The dispatcher would only call ``autograd``, the wrapper ``op`` was defined with. The compiler sees ``op``.
+    """
+
+    def call(*args: Any) -> Any:
+        return op(*args) if torch.compiler.is_compiling() else autograd(*args)
+
+    return call
+
+
+def below_autograd() -> Any:
+    """Return a context in which an op runs its implementation and not its autograd wrapper."""
+    return torch._C._AutoDispatchBelowAutograd()
+
+
+def launch(op: str, backend: str, device: torch.device, function: str | None = None) -> Op:
+    """Return the launcher ``function`` (default: the op's own name) of the native kernel chosen for ``op``."""
+    launcher = _LAUNCHERS.get((op, backend, device.type, function))
+    if launcher is None:
+        launcher = _LAUNCHERS[(op, backend, device.type, function)] = _launcher(op, backend, device.type, function)
+    return launcher
+
+
+def _launcher(op: str, backend: str, device_type: str, function: str | None) -> Op:
+    chosen = choose(op, backend, device_type)
+    if chosen == "reference":
+        raise BackendError(
+            f"torch.ops.{NAMESPACE}.{op} runs native kernels, and backend={backend!r} on {device_type} is the "
+            f"reference; call fastkd.ops.{op}, which runs it too"
+        )
+    launcher: Op = getattr(kernel(op, chosen), function or op)
+    return launcher
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """Return the dtype an op computes in and returns: that of its floats, float32 at least."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def needs_gradient(*tensors: Tensor | None) -> bool:
+    """Return whether autograd records a call with these tensors."""
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
+
+
+def define_row_loss(schema: str, *, differentiable: int) -> Callable[..., Tensor]:
+    """Define a loss that is one number per row, with its gradient made by the forward pass.
+
+    ``schema``: ``"name(Tensor a, ..., bool gradient, str backend) -> (Tensor, ...)"``; the first ``differentiable``
+    arguments get a gradient. Results: the loss, Float[rows], then one *unit gradient* (for an upstream gradient of 1)
+    per differentiable argument, empty where ``gradient`` is false. Where autograd records the call, it asks for the
+    unit gradients itself and keeps them. Returns the op cut down to its loss.
+    Launcher: ``kernels/<backend>/<name>.py: name(a, ..., gradient=) -> (loss, unit gradient, ...)``.
+    """
+    name = schema.split("(", 1)[0]
+
+    def implementation(*args: Any) -> tuple[Tensor, ...]:
+        *values, gradient, backend = args
+        results: tuple[Tensor, ...] = launch(name, backend, values[0].device)(*values, gradient=gradient)
+        return results
+
+    def fake(*args: Any) -> tuple[Tensor, ...]:
+        dtype, gradient = compute_dtype(*args[:differentiable]), args[-2]
+        units = [t.new_empty(t.shape if gradient else [0] * t.dim(), dtype=dtype) for t in args[:differentiable]]
+        return args[0].new_empty(args[0].shape[:1], dtype=dtype), *units
+
+    def autograd(*args: Any) -> Any:
+        scores = args[:differentiable]
+        if not needs_gradient(*scores):
+            with below_autograd():
+                return op(*args)
+        dtype = compute_dtype(*scores)
+        return loss_of(*args), *[t.new_empty([0] * t.dim(), dtype=dtype) for t in scores]
+
+    def loss_of(*args: Any) -> Any:
+        if needs_gradient(*args[:differentiable]):
+            return _RowLoss.apply(op, args[differentiable:], *args[:differentiable])  # type: ignore[no-untyped-call]
+        with below_autograd():
+            return op(*args)[0]
+
+    op = define(schema, implementation=implementation, fake=fake, autograd=autograd)
+    return shortcut(lambda *args: op(*args)[0], loss_of)
+
+
+def once(backward: Op) -> Op:
+    """Make a native ``backward`` run outside autograd and refuse, rather than drop, second derivatives.
+
+    ``torch.autograd.function.once_differentiable`` lets them pass as 0 where the upstream gradient is a constant.
+    """
+
+    @functools.wraps(backward)
+    def wrapper(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
+        with torch.no_grad():
+            gradients = backward(ctx, *upstream)
+        if not torch.is_grad_enabled():
+            return tuple(gradients)
+        graph = [None if g is None else g.detach().requires_grad_() for g in gradients]
+        return tuple(None if g is None else _Once.apply(g) for g in graph)  # type: ignore[no-untyped-call]
+
+    return wrapper
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError("native fastkd ops have no second derivative; call the op with backend='reference'")
+
+
+class _RowLoss(torch.autograd.Function):
+    """Forward keeps the unit gradients; backward scales each row by what comes from above."""
+
+    @staticmethod
+    def forward(ctx: Any, op: Op, constants: tuple[Any, ...], *scores: Tensor) -> Any:
+        *others, _, backend = constants
+        with below_autograd():
+            results = op(*scores, *others, True, backend)
+        ctx.save_for_backward(*results[1:])
+        ctx.dtypes = [t.dtype for t in scores]
+        return results[0]
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        needed = zip(ctx.needs_input_grad[2:], ctx.saved_tensors, ctx.dtypes, strict=True)
+        return None, None, *[scale_rows(unit, upstream, dtype) if need else None for need, unit, dtype in needed]
+
+
+def scale_rows(unit: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``upstream[b] * unit[b, ...]`` in ``dtype``."""
+    return (unit * upstream.reshape(-1, *[1] * (unit.dim() - 1))).to(dtype)

@@ -1,0 +1,86 @@
+"""Mixture of small two-layer experts as few large matrix products.
+
+Kang et al., "DE-RRD: a knowledge distillation framework for recommender system" (CIKM'20), the distillation experts.
+Plain torch is the fast form here: the work is matrix products, which the library already runs at its best.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastkd.kernels.reference import expert_mixture as reference
+from fastkd.ops._dispatch import choose
+
+_SMALLEST_GROUP = 16
+
+
+def expert_mixture(
+    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, gates: Tensor, backend: str = "auto"
+) -> Tensor:
+    """Return ``y = sum_e z_e * (relu(x W1_e^T + b1_e) W2_e + b2_e)``.
+
+    ``x`` Float[n, S]; ``w1`` Float[E, H, S]; ``b1`` Float[E, H]; ``w2`` Float[E, H, T]; ``b2`` Float[E, T];
+    ``gates`` z Float[n, E]. Returns Float[n, T]; differentiable in all. The gates scale the hidden units, so that the
+    sum over experts is one product [n, E H] @ [E H, T] and no [n, T, E] is made. ``backend``: ``"auto"``, or
+    ``"reference"`` for one expert after the other.
+
+    Raises ``ValueError`` for shapes that do not fit or an unknown backend, ``BackendError`` for one that has no kernel.
+    """
+    _check(x, w1, b1, w2, b2)
+    if gates.shape != (len(x), len(w1)):
+        raise ValueError(f"gates must be [{len(x)}, {len(w1)}] (rows, experts), got {list(gates.shape)}")
+    if backend != "auto" and choose("expert_mixture", backend, x.device.type) == "reference":
+        return reference.expert_mixture(x, w1, b1, w2, b2, gates)
+    hidden = torch.relu(functional.linear(x, w1.flatten(0, 1), b1.flatten()))
+    weighted = hidden.view(-1, *b1.shape) * gates.unsqueeze(2)
+    return torch.addmm(gates @ b2, weighted.flatten(1), w2.flatten(0, 1))
+
+
+def expert_choice(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, chosen: Tensor) -> Tensor:
+    """Return :func:`expert_mixture` for one-hot gates: row i goes through expert ``chosen[i]`` alone.
+
+    ``chosen`` Int64[n]; the rest as in :func:`expert_mixture`. Rows are grouped by expert into blocks of one size, at
+    most 2 E blocks, so every shape follows from n and E and no count is read back from the device. Costs at most
+    2 / E of the mixture. An expert that no row chose gets gradient 0.
+    """
+    _check(x, w1, b1, w2, b2)
+    if chosen.shape != (len(x),):
+        raise ValueError(f"chosen must be [{len(x)}] (rows), got {list(chosen.shape)}")
+    rows, experts = len(x), len(w1)
+    size = max(_SMALLEST_GROUP, -(-rows // experts))
+    blocks = rows // size + experts
+    order, slots, expert = _blocks_of(chosen, experts, size, blocks)
+    grouped = x.new_zeros(blocks * size, x.shape[1]).index_copy(0, slots, x.index_select(0, order))
+    # An embedding lookup, because its gradient sums in a fixed order on every device.
+    first, shift, second, offset = (
+        functional.embedding(expert, w.flatten(1)).view(-1, *w.shape[1:]) for w in (w1, b1, w2, b2)
+    )
+    hidden = torch.relu(torch.baddbmm(shift.unsqueeze(1), grouped.view(blocks, size, -1), first.transpose(1, 2)))
+    output = torch.baddbmm(offset.unsqueeze(1), hidden, second).flatten(0, 1).index_select(0, slots)
+    return torch.zeros_like(output).index_copy(0, order, output)
+
+
+def _blocks_of(chosen: Tensor, experts: int, size: int, blocks: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows sorted by expert [n], the slot of each in the block layout [n], the expert of each block."""
+    ordered, order = chosen.sort(stable=True)
+    counts = torch.zeros(experts, dtype=torch.int64, device=chosen.device)
+    counts = counts.scatter_add(0, chosen, torch.ones_like(chosen))
+    needed = (counts + size - 1) // size
+    ends = needed.cumsum(0)
+    within = torch.arange(len(chosen), device=chosen.device) - (counts.cumsum(0) - counts)[ordered]
+    slots = (ends - needed)[ordered] * size + within
+    expert = torch.searchsorted(ends, torch.arange(blocks, device=chosen.device), right=True)
+    return order, slots, expert.clamp(max=experts - 1)
+
+
+def _check(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> None:
+    shapes = [list(t.shape) for t in (x, w1, b1, w2, b2)]
+    if x.ndim == 2 and w1.ndim == 3 and w2.ndim == 3:
+        experts, hidden, narrow = w1.shape
+        wanted = [[len(x), narrow], [experts, hidden, narrow], [experts, hidden]]
+        wanted += [[experts, hidden, w2.shape[2]], [experts, w2.shape[2]]]
+        if shapes == wanted and experts > 0:
+            return
+    raise ValueError(f"expected x [n, S], w1 [E, H, S], b1 [E, H], w2 [E, H, T], b2 [E, T]; got {shapes}")

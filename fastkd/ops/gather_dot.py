@@ -1,0 +1,106 @@
+"""Scores of listed items, the base of every loss from embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastkd.kernels.reference import gather_dot as reference
+from fastkd.ops._checks import check_device, check_float, check_ids, check_range, check_rows
+from fastkd.ops._dispatch import choose
+from fastkd.ops._library import below_autograd, compute_dtype, define, launch, needs_gradient, once, shortcut
+
+
+def gather_dot(users: Tensor, items: Tensor, ids: Tensor, *, validate: bool = True, backend: str = "auto") -> Tensor:
+    """Return ``s_bc = sum_d users[b, d] * items[ids[b, c], d]``.
+
+    ``users``: Float[B, D], one vector per row.
+    ``items``: Float[N, D], the whole table.
+    ``ids``: Int64[B, C] (or int32), rows of ``items``; -1 is padding: score -inf, no gradient.
+    ``validate``: refuse ids outside [-1, N). The CPU kernels check as they go; on a GPU it waits for the device, so
+    turn it off in a training loop whose ids are known to be right. Wrong ids then have undefined scores.
+    The reference checks nothing under ``torch.compile``.
+    ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
+
+    Returns Float[B, C] in the dtype of the tables, float32 at least. The gradient of ``items`` is dense, on the CPU the
+    same bits for any number of threads; no [B, C, D] is made, save by the reference. NaN in a vector makes its scores
+    NaN.
+
+    Raises TypeError, ValueError: tensors that do not fit, ids out of range. BackendError: a backend that cannot run.
+    """
+    check_float("users", users, "B D")
+    check_float("items", items, "N D")
+    check_ids("ids", ids, "B C")
+    if users.shape[1] != items.shape[1]:
+        raise ValueError(f"users and items must have the same width D, got {list(users.shape)} and {list(items.shape)}")
+    check_rows("users", users, "ids", ids)
+    check_device("users", users, "items", items)
+    chosen = choose("gather_dot", backend, users.device.type)
+    if chosen == "reference":
+        if validate:
+            check_range("ids", ids, items.shape[0])
+        return reference.gather_dot(users, items, ids)
+    scores: Tensor = _call(users, items, ids, validate, chosen)
+    return scores
+
+
+class _GatherDot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, items: Tensor, ids: Tensor, validate: bool, backend: str) -> Any:
+        with below_autograd():
+            scores = _native(users, items, ids, validate, backend)
+        ctx.save_for_backward(users, items, ids)
+        ctx.backend = backend
+        return scores
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        need_users, need_items = ctx.needs_input_grad[:2]
+        users, items = _native_backward(upstream, *ctx.saved_tensors, need_users, need_items, ctx.backend)
+        return users if need_users else None, items if need_items else None, None, None, None
+
+
+def _autograd(users: Tensor, items: Tensor, *others: Any) -> Any:
+    if needs_gradient(users, items):
+        return _GatherDot.apply(users, items, *others)  # type: ignore[no-untyped-call]
+    with below_autograd():
+        return _native(users, items, *others)
+
+
+def _launch(users: Tensor, items: Tensor, ids: Tensor, validate: bool, backend: str) -> Any:
+    return launch("gather_dot", backend, users.device)(users, items, ids, validate=validate)
+
+
+def _launch_backward(
+    upstream: Tensor, users: Tensor, items: Tensor, ids: Tensor, need_users: bool, need_items: bool, backend: str
+) -> Any:
+    launcher = launch("gather_dot", backend, users.device, "gather_dot_backward")
+    return launcher(upstream, users, items, ids, need_users=need_users, need_items=need_items)
+
+
+def _fake(users: Tensor, items: Tensor, ids: Tensor, validate: bool, backend: str) -> Any:
+    return users.new_empty(ids.shape, dtype=compute_dtype(users, items))
+
+
+def _fake_backward(
+    upstream: Tensor, users: Tensor, items: Tensor, ids: Tensor, need_users: bool, need_items: bool, backend: str
+) -> Any:
+    return users.new_empty(users.shape if need_users else 0), items.new_empty(items.shape if need_items else 0)
+
+
+_native = define(
+    "gather_dot(Tensor users, Tensor items, Tensor ids, bool validate, str backend) -> Tensor",
+    implementation=_launch,
+    fake=_fake,
+    autograd=_autograd,
+)
+_call = shortcut(_native, _autograd)
+_native_backward = define(
+    "gather_dot_backward(Tensor upstream, Tensor users, Tensor items, Tensor ids, bool need_users, bool need_items,"
+    " str backend) -> (Tensor, Tensor)",
+    implementation=_launch_backward,
+    fake=_fake_backward,
+)

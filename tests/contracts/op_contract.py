@@ -1,0 +1,259 @@
+"""What every differentiable op promises. A test class of an op inherits :class:`OpContract` and fills in the blanks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastkd.core.errors import BackendError
+from fastkd.kernels.numba import _threads
+from fastkd.ops._dispatch import kernel
+
+BACKENDS = ("reference", "numba")
+
+
+def wave(a: int, b: int, f: float, p: float = 0.0) -> Tensor:
+    """S(a, b; f, p)_ij = sin(f (1 + i) (2 + j) + p), the inputs of published golden values."""
+    i, j = torch.arange(a, dtype=torch.float64), torch.arange(b, dtype=torch.float64)
+    return torch.sin(f * torch.outer(1 + i, 2 + j) + p)
+
+
+def pad(scores: Tensor, seed: int, *, share: float = 0.2) -> Tensor:
+    """Replace a share of the scores by -inf."""
+    mask = torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed)) < share
+    return scores.masked_fill(mask, -torch.inf)
+
+
+def assert_earned(found: Tensor, plain: Tensor, truth: Tensor, *, hair: float = 4.0) -> None:
+    """Found strays from the float64 truth no further than plain torch in the same dtype, plus ``hair`` roundings."""
+    assert found.shape == truth.shape
+    assert not found.isnan().any()
+    assert torch.equal(found.isinf(), truth.isinf())
+    finite, rounding = truth.isfinite(), torch.finfo(torch.promote_types(plain.dtype, torch.float32)).eps
+    found, plain, truth = (t[finite].double() for t in (found, plain, truth))
+    if truth.numel():
+        allowed = (plain - truth).abs().max() + hair * rounding * truth.abs().max() + 1e-300
+        assert (found - truth).abs().max() <= allowed
+
+
+class OpContract:
+    """Fill in ``op``, :meth:`inputs`, :meth:`call`, :meth:`by_hand` and :meth:`native_calls`."""
+
+    op: str
+
+    def inputs(self, *, rows: int = 7, scale: float = 1.0, padded: bool = True) -> list[Tensor]:
+        """Return the differentiable arguments in float64; padding only if asked for."""
+        raise NotImplementedError
+
+    def call(self, inputs: Sequence[Tensor], backend: str = "auto") -> Tensor:
+        """Call the public op; constants (ids, weights, targets) are made here, to the inputs' shapes."""
+        raise NotImplementedError
+
+    def by_hand(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the published formula in float64, term by term, without the op or its reference."""
+        raise NotImplementedError
+
+    def native_calls(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+        """Return (torch op, arguments) for ``torch.library.opcheck``."""
+        raise NotImplementedError
+
+    # -- helpers ------------------------------------------------------------------------------------
+
+    def run(
+        self, inputs: Sequence[Tensor], backend: str, dtype: torch.dtype, *, grad: Sequence[bool] | None = None
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Return the value and the gradients for an upstream gradient that differs from entry to entry."""
+        wanted = grad or [True] * len(inputs)
+        leaves = [t.detach().to(dtype).requires_grad_(g) for t, g in zip(inputs, wanted, strict=True)]
+        value = self.call(leaves, backend)
+        upstream = torch.linspace(-1.5, 2.5, value.numel(), dtype=torch.float64).view(value.shape).to(value.dtype)
+        value.backward(upstream)
+        return value.detach(), [leaf.grad for leaf in leaves]
+
+    # -- meaning ------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("scale", [1.0, 1e4])
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_value_is_the_formula(self, backend, scale):
+        inputs = self.inputs(scale=scale)
+        found = self.call(inputs, backend)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, self.by_hand(inputs), rtol=1e-12, atol=1e-12 * scale)
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_gradient_is_that_of_the_value(self, backend):
+        inputs = [t.requires_grad_() for t in self.inputs(rows=3, padded=False)]
+        assert torch.autograd.gradcheck(lambda *leaves: self.call(leaves, backend), inputs)
+
+    @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
+    def test_native_strays_no_further_than_plain_torch(self, scale):
+        inputs = [t.float() for t in self.inputs(rows=33, scale=scale)]
+        truth, true_gradients = self.run(inputs, "reference", torch.float64)
+        plain, plain_gradients = self.run(inputs, "reference", torch.float32)
+        found, gradients = self.run(inputs, "numba", torch.float32)
+        assert found.dtype == torch.float32
+        assert_earned(found, plain, truth)
+        for g, p, t in zip(gradients, plain_gradients, true_gradients, strict=True):
+            assert g.dtype == torch.float32
+            assert_earned(g, p, t)
+
+    def test_backends_agree_in_float64(self):
+        inputs = self.inputs(rows=33, scale=50.0)
+        expected, found = (self.run(inputs, backend, torch.float64) for backend in BACKENDS)
+        torch.testing.assert_close(found[0], expected[0], rtol=1e-12, atol=1e-12)
+        for g, e in zip(found[1], expected[1], strict=True):
+            torch.testing.assert_close(g, e, rtol=1e-10, atol=1e-10)
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_is_computed_in_float32(self, backend, dtype):
+        inputs = [t.to(dtype) for t in self.inputs()]
+        value, gradients = self.run(inputs, backend, dtype)
+        same, full = self.run(inputs, backend, torch.float32)
+        assert value.dtype == torch.float32
+        assert torch.equal(value, same)
+        for g, f in zip(gradients, full, strict=True):
+            assert torch.equal(g, f.to(dtype))
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_no_rows(self, backend):
+        value, gradients = self.run(self.inputs(rows=0), backend, torch.float32)
+        assert value.shape[0] == 0
+        assert not any(g.any() for g in gradients)
+
+    # -- autograd -----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_gradient_only_where_wanted(self, backend):
+        inputs = self.inputs()
+        _, full = self.run(inputs, backend, torch.float32)
+        for i in range(len(inputs)):
+            wanted = [j == i for j in range(len(inputs))]
+            _, gradients = self.run(inputs, backend, torch.float32, grad=wanted)
+            assert [g is not None for g in gradients] == wanted
+            assert torch.equal(gradients[i], full[i])
+        assert not self.call(inputs, backend).requires_grad
+        with torch.no_grad():
+            assert not self.call([t.clone().requires_grad_() for t in inputs], backend).requires_grad
+
+    def test_native_refuses_a_second_derivative(self):
+        inputs = [t.requires_grad_() for t in self.inputs(padded=False)]
+        gradients = torch.autograd.grad(self.call(inputs, "numba").sum(), inputs, create_graph=True)
+        with pytest.raises(RuntimeError, match="backend='reference'"):
+            sum(g.square().sum() for g in gradients).backward()
+
+    def test_reference_has_a_second_derivative(self):
+        inputs = [t.requires_grad_() for t in self.inputs(rows=2, padded=False)]
+        assert torch.autograd.gradgradcheck(lambda *leaves: self.call(leaves, "reference"), inputs)
+
+    def test_backward_twice_gives_the_same(self):
+        inputs = [t.float().requires_grad_() for t in self.inputs()]
+        total = self.call(inputs, "numba").nan_to_num(neginf=0.0).sum()
+        first = torch.autograd.grad(total, inputs, retain_graph=True)
+        for a, b in zip(first, torch.autograd.grad(total, inputs), strict=True):
+            assert torch.equal(a, b)
+
+    # -- memory, threads ----------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_strides_do_not_matter(self, backend):
+        inputs = [t.float() for t in self.inputs()]
+        strided = [torch.stack([t, torch.full_like(t, torch.nan)], dim=-1)[..., 0] for t in inputs]
+        assert not any(t.is_contiguous() for t in strided)
+        assert torch.equal(self.call(inputs, backend), self.call(strided, backend))
+        leaves = [t.detach().requires_grad_() for t in strided]
+        value = self.call(leaves, backend)
+        value.backward(torch.ones(()).expand(value.shape))
+
+    def test_no_result_comes_from_uninitialised_memory(self, monkeypatch):
+        inputs = self.inputs()
+        expected = self.run(inputs, "numba", torch.float32)
+        module = kernel(self.op, "numba")
+        plain = module.new
+
+        def poisoned(*args: Any, **kwargs: Any) -> Any:
+            array = plain(*args, **kwargs)
+            array.fill(float("nan"))
+            return array
+
+        monkeypatch.setattr(module, "new", poisoned)
+        value, gradients = self.run(inputs, "numba", torch.float32)
+        assert torch.equal(value, expected[0])
+        for g, e in zip(gradients, expected[1], strict=True):
+            assert torch.equal(g, e)
+
+    def test_same_bits_for_any_number_of_threads(self, monkeypatch):
+        monkeypatch.setattr(_threads, "_GRAIN", 1)
+        inputs, threads = self.inputs(rows=203), torch.get_num_threads()
+        results = []
+        try:
+            for n in (1, 2, 5):
+                torch.set_num_threads(n)
+                results.append(self.run(inputs, "numba", torch.float32))
+        finally:
+            torch.set_num_threads(threads)
+        for value, gradients in results[1:]:
+            assert torch.equal(value, results[0][0])
+            for g, e in zip(gradients, results[0][1], strict=True):
+                assert torch.equal(g, e)
+
+    def test_calls_from_several_threads_at_once(self, monkeypatch):
+        monkeypatch.setattr(_threads, "_GRAIN", 1)
+        inputs = self.inputs(rows=101)
+        expected, _ = self.run(inputs, "numba", torch.float32)
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(self.run, inputs, "numba", torch.float32) for _ in range(24)]
+            assert all(torch.equal(call.result()[0], expected) for call in calls)
+
+    # -- torch --------------------------------------------------------------------------------------
+
+    def test_opcheck(self):
+        for op, arguments in self.native_calls():
+            torch.library.opcheck(op, arguments)
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_compiles_without_a_graph_break(self, backend):
+        torch.compiler.reset()
+        compiled = torch.compile(self.call, fullgraph=True, backend="aot_eager", dynamic=True)
+        for rows in (3, 5):
+            leaves = [[t.float().requires_grad_() for t in self.inputs(rows=rows, padded=False)] for _ in range(2)]
+            expected, found = self.call(leaves[0], backend), compiled(leaves[1], backend)
+            torch.testing.assert_close(found, expected)
+            for value in (expected, found):
+                value.square().sum().backward()
+            for a, b in zip(*leaves, strict=True):
+                torch.testing.assert_close(a.grad, b.grad)
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_autocast(self, backend):
+        inputs = [t.float().requires_grad_() for t in self.inputs(padded=False)]
+        with torch.autocast("cpu", torch.bfloat16):
+            width = inputs[-1].shape[-1]
+            mixed = [*inputs[:-1], torch.nn.functional.linear(inputs[-1], torch.eye(width))]
+            assert mixed[-1].dtype == torch.bfloat16
+            value = self.call(mixed, backend)
+        assert value.dtype == torch.float32
+        value.sum().backward()
+        assert all(t.grad is not None and t.grad.dtype == torch.float32 for t in inputs)
+
+    def test_backends_are_obeyed_or_refused(self):
+        inputs = self.inputs()
+        with pytest.raises(BackendError, match=rf"{self.op} cannot run with backend='triton' on cpu.*reference"):
+            self.call(inputs, "triton")
+        with pytest.raises(ValueError, match=r"unknown backend 'nunba'.*'numba'"):
+            self.call(inputs, "nunba")
+        assert torch.equal(self.call(inputs), self.call(inputs, "numba"))
+
+
+def run_fresh(code: str) -> str:
+    """Run code in a new interpreter and return what it printed."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from fastkd.core import DataError, Interactions
+from fastkd.data.dataset import Dataset, IdMap
+
+
+def make(train, valid=None, test=None, users=None, items=None):
+    empty = Interactions.empty(train.num_users, train.num_items)
+    return Dataset(
+        train,
+        valid or empty,
+        test or empty,
+        users or IdMap.identity(train.num_users),
+        items or IdMap.identity(train.num_items),
+    )
+
+
+def test_user_without_training_items_is_named_by_original_id():
+    train = Interactions.from_pairs([0, 0], [0, 1], num_users=2)
+    with pytest.raises(DataError, match=r"1 user\(s\) without training items, first: 'bo'"):
+        make(train, users=IdMap(np.array(["al", "bo"])))
+
+
+def test_parts_of_other_shapes_are_refused():
+    train = Interactions.from_pairs([0, 1], [0, 1])
+    with pytest.raises(DataError, match=r"test is Interactions\(2 users x 3 items"):
+        make(train, test=Interactions.empty(2, 3))
+    with pytest.raises(DataError, match="3 users"):
+        make(train, users=IdMap.identity(3))
+
+
+def test_id_map_refuses_what_it_does_not_know():
+    ids = IdMap(np.array([10, 20, 30]))
+    assert ids.encode(np.array([[30], [10]])).tolist() == [[2], [0]]
+    with pytest.raises(DataError, match="first: 25"):
+        ids.encode(np.array([10, 25]))
+    with pytest.raises(DataError, match="internal id -1"):
+        ids.decode(np.array([0, -1]))
+    with pytest.raises(DataError, match=r"ids are integers here.*'10'"):
+        ids.encode(np.array(["10"]))
+    with pytest.raises(DataError, match=r"ids are text here.*10"):
+        IdMap(np.array(["10"])).encode(np.array([10]))
+
+
+def test_content_hash_sees_every_part():
+    train = Interactions.from_pairs([0, 1], [0, 1])
+    other = Interactions.from_pairs([0], [1], num_users=2, num_items=2)
+    hashes = {
+        make(train).content_hash(),
+        make(train, valid=other).content_hash(),
+        make(train, test=other).content_hash(),
+    }
+    assert len(hashes) == 3

@@ -1,0 +1,250 @@
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastkd.data
+from fastkd.core import ConfigError, DataError
+from fastkd.core.config import from_mapping, to_mapping
+from fastkd.data import (
+    DataConfig,
+    InteractionLog,
+    SyntheticConfig,
+    dataset_summary,
+    load_dataset,
+    prepare_log,
+    save_store,
+)
+
+REAL = Path(os.environ.get("FASTKD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+needs_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL}; set FASTKD_DATA")
+
+
+def frame(users=20, per_user=12, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = [
+        (f"u{u:02}", int(i) * 10, float(rng.integers(1, 6)))
+        for u in range(users)
+        for i in rng.permutation(30)[:per_user]
+    ]
+    made = pd.DataFrame(rows, columns=["user", "item", "rating"])
+    made["time"] = rng.permutation(len(made))
+    return made
+
+
+def test_file_to_data_set_keeps_the_original_ids(tmp_path):
+    table = frame()
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    data = load_dataset(DataConfig(path=tmp_path / "mine.csv"))
+    assert data.name == "mine"
+    assert data.users.originals.tolist() == sorted(table.user.unique())
+    assert data.items.originals.tolist() == sorted(table.item.unique())
+    pairs = set()
+    for part in (data.train, data.valid, data.test):
+        users, items = data.users.decode(part.entry_users()), data.items.decode(part.indices)
+        pairs |= set(zip(users.tolist(), items.tolist(), strict=True))
+    assert pairs == set(zip(table.user, table.item, strict=True))
+    assert (data.train.nnz, data.valid.nnz, data.test.nnz) == (20 * 9, 20, 40)
+
+
+def test_steps_come_in_order():
+    # rating filter first, then duplicates, then the core
+    rows = [("a", 1, 5), ("a", 1, 1), ("a", 2, 5), ("b", 1, 5), ("b", 2, 5), ("b", 2, 5), ("c", 1, 5), ("c", 2, 2)]
+    table = pd.DataFrame(rows, columns=["user", "item", "rating"])
+    data = load_dataset(DataConfig(min_rating=4, user_core=2, item_core=2, ratios=(1, 0, 0)), source=table)
+    assert data.users.originals.tolist() == ["a", "b"]
+    assert data.train.indices.tolist() == [0, 1, 0, 1]
+
+
+def test_result_does_not_depend_on_the_order_of_the_file():
+    table = frame()
+    a = load_dataset(DataConfig(), source=table)
+    b = load_dataset(DataConfig(), source=table.sample(frac=1, random_state=3))
+    assert a.content_hash() == b.content_hash()
+    assert load_dataset(DataConfig(seed=1), source=table).content_hash() != a.content_hash()
+
+
+def test_given_ids_stay():
+    log = InteractionLog.from_arrays([0, 0, 1, 1], [0, 5, 2, 5])
+    data = load_dataset(DataConfig(keep_ids=True, ratios=(1, 0, 0)), source=log)
+    assert (data.num_users, data.num_items) == (2, 6)
+    assert data.train.row(1).tolist() == [2, 5]
+    assert load_dataset(DataConfig(keep_ids=True, num_items=9, ratios=(1, 0, 0)), source=log).num_items == 9
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "more", "message"),
+    [
+        ([0, -4], [0, 1], {}, "row 2: negative user id -4"),
+        ([0, 1], [0, -1], {}, "row 2: negative item id -1"),
+        ([0, 1], [0, 10**15], {}, f"row 2: item id {10**15} would make"),
+        ([0, 1], [0, 7], {"num_items": 7}, r"row 2: item id 7 is outside \[0, 7\)"),
+        (["a", "b"], [0, 1], {}, "integer user ids, found text such as 'a'"),
+        ([0, 2], [0, 1], {}, "1 of 3 users have no training rows, first: user 1;"),
+    ],
+)
+def test_given_ids_that_do_not_fit_are_named(users, items, more, message):
+    with pytest.raises(DataError, match=message):
+        load_dataset(DataConfig(keep_ids=True, **more), source=InteractionLog.from_arrays(users, items))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"keep_ids": True, "user_core": 5}, "keep_ids=True keeps every id"),
+        ({"num_items": 5}, "need keep_ids=True"),
+        ({"keep_ids": True, "users_without_train": "drop"}, "needs keep_ids=False"),
+        ({"valid_from_train": 1.0}, r"1\.0"),
+        ({"ratios": (0.5, 0.1, 0.1)}, "0.5"),
+        ({"path": Path("x"), "synthetic": SyntheticConfig()}, "not both"),
+    ],
+)
+def test_contradictions_are_refused(bad, message):
+    with pytest.raises(ConfigError, match=message):
+        DataConfig(**bad)
+
+
+def test_nothing_to_load():
+    with pytest.raises(ConfigError, match="give path, synthetic or store"):
+        load_dataset(DataConfig())
+
+
+def test_configuration_travels_through_plain_values():
+    config = DataConfig(path=Path("x.csv"), split="leave_one_out", columns=("a", "b"))
+    assert from_mapping(DataConfig, to_mapping(config)) == config
+    nested = from_mapping(DataConfig, {"synthetic": {"num_users": 30}})
+    assert nested.synthetic == SyntheticConfig(num_users=30)
+    with pytest.raises(ConfigError, match=r"'user_cor'.*'user_core'"):
+        from_mapping(DataConfig, {"user_cor": 5})
+
+
+def test_column_split_cuts_a_validation_part_only_when_there_is_none():
+    table = frame()
+    table["split"] = np.where(np.arange(len(table)) % 12 < 10, "train", "test")
+    data = load_dataset(DataConfig(split="column"), source=table)
+    assert (data.train.nnz, data.valid.nnz, data.test.nnz) == (180, 20, 40)
+    assert load_dataset(DataConfig(split="column", valid_from_train=0), source=table).valid.nnz == 0
+    table.loc[table.index % 12 == 0, "split"] = "valid"
+    assert load_dataset(DataConfig(split="column", valid_from_train=0.5), source=table).train.nnz == 180
+
+
+def test_missing_labels_are_refused_or_dropped():
+    table = frame(per_user=6)
+    table["split"] = pd.Series(np.where(np.arange(len(table)) % 6 < 4, "train", "test"), dtype=object)
+    table.loc[table.index % 6 == 3, "split"] = None
+    with pytest.raises(DataError, match=r"row 4: no label in column 'split' \(20 such rows\); unlabelled='drop'"):
+        load_dataset(DataConfig(split="column"), source=table)
+    data = load_dataset(DataConfig(split="column", unlabelled="drop", valid_from_train=0), source=table)
+    assert (data.train.nnz, data.test.nnz) == (60, 40)
+    with pytest.raises(DataError, match="no column 'part' for split"):
+        load_dataset(DataConfig(split="column", split_column="part"), source=table)
+
+
+def test_users_without_training_rows_are_refused_or_left_out():
+    log = InteractionLog.from_arrays(["old"] * 6 + ["new"] * 2, [1, 2, 3, 4, 5, 6, 6, 7], time=np.arange(8))
+    config = DataConfig(split="temporal", ratios=(0.5, 0.2, 0.3))
+    with pytest.raises(DataError, match="1 of 2 users have no training rows, first: user 'new'; raise user_core"):
+        load_dataset(config, source=log)
+    data = load_dataset(replace(config, users_without_train="drop"), source=log)
+    assert data.users.originals.tolist() == ["old"]
+    assert data.items.originals.tolist() == [1, 2, 3, 4, 5, 6]
+    assert dataset_summary(data).cold_test_rows == data.test.nnz == 1
+
+
+def test_time_is_needed_where_it_is_used():
+    log = InteractionLog.from_arrays([0, 0, 0], [1, 2, 3], time=[1.0, np.nan, 2.0])
+    with pytest.raises(DataError, match="split='temporal' needs a time in every row, 1 are missing, first in row 2"):
+        load_dataset(DataConfig(split="temporal"), source=log)
+    with pytest.raises(DataError, match="split='temporal_per_user' needs a time column"):
+        load_dataset(DataConfig(split="temporal_per_user"), source=InteractionLog.from_arrays([0], [1]))
+    assert load_dataset(DataConfig(split="random"), source=log).train.nnz == 2
+
+
+def test_sequences_of_the_same_rows():
+    table = frame()
+    prepared = prepare_log(DataConfig(split="leave_one_out"), source=table)
+    data, sequences = prepared.dataset(), prepared.sequences()
+    for user in range(data.num_users):
+        mine = table[table.user == data.users.originals[user]].sort_values("time")
+        expected = data.items.encode(mine.item.to_numpy())
+        assert sequences.row(user).tolist() == expected[:-2].tolist()
+        assert data.test.row(user).tolist() == [expected[-1]]
+        assert data.valid.row(user).tolist() == [expected[-2]]
+
+
+def test_store_is_made_once_and_never_stale(tmp_path):
+    path = tmp_path / "mine.csv"
+    frame().to_csv(path, index=False)
+    config = DataConfig(path=path, store=tmp_path / "cache")
+    first = load_dataset(config)
+    made = (tmp_path / "cache" / "manifest.json").stat().st_mtime_ns
+    assert load_dataset(config).content_hash() == first.content_hash()
+    assert (tmp_path / "cache" / "manifest.json").stat().st_mtime_ns == made
+    assert load_dataset(DataConfig(store=tmp_path / "cache")).content_hash() == first.content_hash()
+    with pytest.raises(DataError, match=r"cache was made otherwise \(differs in: seed\)"):
+        load_dataset(replace(config, seed=1))
+    frame(seed=2).to_csv(path, index=False)
+    with pytest.raises(DataError, match="differs in: source"):
+        load_dataset(config)
+
+
+def test_path_may_be_a_store_and_synthetic_needs_none(tmp_path):
+    made = load_dataset(DataConfig(synthetic=SyntheticConfig(num_users=20, num_items=80), name="tiny"))
+    assert made.name == "tiny"
+    save_store(made, tmp_path / "s")
+    assert load_dataset(DataConfig(path=tmp_path / "s")).content_hash() == made.content_hash()
+
+
+def test_readme_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    readme = (Path(fastkd.data.__file__).parent / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```\w*\n(.*?)```", readme, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("plays.csv").write_text(blocks[1])
+    exec(compile(blocks[2], "README.md", "exec"), {})
+    assert capsys.readouterr().out == blocks[3]
+
+
+@needs_data
+@pytest.mark.parametrize(("column", "cold"), [("split", 10829), ("split_rand", 958)])
+def test_citeulike_as_published(column, cold):
+    config = DataConfig(path=REAL / "citeulike.inter.parquet", split="column", split_column=column, keep_ids=True)
+    summary = dataset_summary(load_dataset(config))
+    assert (summary.users, summary.items) == (5219, 25181)
+    assert summary.rows == {"train": 98405, "valid": 12451, "test": 14724}
+    assert summary.cold_test_rows == cold
+
+
+@needs_data
+def test_citeulike_random_split_has_the_published_sizes():
+    config = DataConfig(path=REAL / "citeulike.inter.parquet")
+    assert dataset_summary(load_dataset(config)).rows == {"train": 98405, "valid": 12451, "test": 14724}
+
+
+@needs_data
+def test_gowalla_gets_a_validation_part_from_train():
+    config = DataConfig(path=REAL / "gowalla.inter.parquet", split="column", keep_ids=True)
+    summary = dataset_summary(load_dataset(config))
+    assert (summary.users, summary.items, summary.rows["test"]) == (29858, 40981, 217242)
+    assert summary.rows["train"] + summary.rows["valid"] == 810128
+    assert 0.07 * 810128 < summary.rows["valid"] <= 0.1 * 810128
+
+
+@needs_data
+def test_ml_1m_ten_core_of_ratings_from_four_is_the_published_one():
+    config = DataConfig(path=REAL / "ml-1m.inter.parquet", min_rating=4, user_core=10, item_core=10)
+    summary = dataset_summary(load_dataset(config))
+    assert (summary.users, summary.items, sum(summary.rows.values())) == (5949, 2810, 571531)
+    with pytest.raises(DataError, match="199983 are missing"):
+        load_dataset(replace(config, min_rating=None, user_core=1, item_core=1, split="temporal"))
+
+
+@needs_data
+def test_amazon_beauty_leave_one_out_agrees_with_its_own_split():
+    path = REAL / "amazon-beauty.inter.parquet"
+    ours = load_dataset(DataConfig(path=path, split="leave_one_out", time_column="pos", keep_ids=True))
+    theirs = load_dataset(DataConfig(path=path, split="column", keep_ids=True))
+    assert ours.content_hash() == theirs.content_hash()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+import fastkd.ops
+from fastkd.core.errors import BackendError
+from fastkd.kernels.numba import _threads
+from fastkd.ops._checks import check_range
+from fastkd.ops._library import compute_dtype, needs_gradient
+
+
+def test_a_direct_call_of_a_native_op_names_the_function_that_has_a_reference():
+    scores = torch.zeros(2, 3)
+    with pytest.raises(BackendError, match=r"backend='reference' on cpu .*call fastkd.ops.weighted_bce"):
+        torch.ops.fastkd.weighted_bce(scores, scores, None, False, "reference")
+
+
+def test_a_direct_call_has_the_gradient_of_the_function():
+    a, b = torch.randn(3, 4, requires_grad=True), torch.randn(3, 2, requires_grad=True)
+    direct = torch.ops.fastkd.relaxed_ranking(a, b, None, False, "auto")[0]
+    function = fastkd.ops.relaxed_ranking(a, b)
+    assert torch.equal(direct, function)
+    for x, y in zip(*(torch.autograd.grad(t.sum(), (a, b)) for t in (direct, function)), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_profiler_sees_the_op():
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        fastkd.ops.pairwise(torch.zeros(2, requires_grad=True), torch.zeros(2, 3))
+    assert "fastkd::pairwise" in {event.key for event in profile.key_averages()}
+
+
+def test_only_what_is_recorded_needs_a_gradient():
+    leaf, plain = torch.zeros(1, requires_grad=True), torch.zeros(1)
+    assert needs_gradient(None, plain, leaf)
+    assert not needs_gradient(None, plain)
+    with torch.no_grad():
+        assert not needs_gradient(leaf)
+
+
+def test_compute_dtype_is_float32_at_least():
+    half, single, double = (torch.zeros(1, dtype=t) for t in (torch.bfloat16, torch.float32, torch.float64))
+    assert compute_dtype(half) == torch.float32
+    assert compute_dtype(half, torch.zeros(1, dtype=torch.float16)) == torch.float32
+    assert compute_dtype(single, double) == torch.float64
+
+
+@pytest.mark.parametrize(("wrong", "named"), [([0, -2], -2), ([5, 0], 5), ([5, -3], -3)])
+def test_checks_name_an_id_out_of_range(wrong, named):
+    with pytest.raises(ValueError, match=rf"ids holds {named}, outside \[0, 5\)"):
+        check_range("ids", torch.tensor(wrong), 5)
+    check_range("ids", torch.tensor([-1, 4]), 5)
+    check_range("ids", torch.zeros(0, dtype=torch.int64), 5)
+
+
+def test_parts_cover_every_row_once(monkeypatch):
+    monkeypatch.setattr(_threads, "_GRAIN", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    for rows in (0, 1, 4, 5, 13):
+        seen = []
+        _threads.run_rows(lambda start, stop, seen=seen: seen.extend(range(start, stop)), rows, 1e6)
+        assert sorted(seen) == list(range(rows))
+
+
+def test_an_error_in_a_part_reaches_the_caller():
+    def fail(part: int) -> None:
+        if part == 1:
+            raise ZeroDivisionError(part)
+
+    with pytest.raises(ZeroDivisionError):
+        _threads.run_parts(fail, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_makes_its_own_threads():
+    results: list[int] = []
+    _threads.run_parts(results.append, 2)
+    child = os.fork()
+    if child == 0:
+        try:
+            _threads.run_parts(results.append, 2)
+            os._exit(0 if sorted(results) == [0, 0, 1, 1] else 1)
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
