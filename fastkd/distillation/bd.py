@@ -1,0 +1,194 @@
+"""BD: Bidirectional Distillation, teacher and student trained together.
+
+Kweon et al., "Bidirectional distillation for top-K recommender system" (WWW'21).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fastkd import ops
+from fastkd.core.errors import CheckpointError, DataError
+from fastkd.core.interactions import Interactions
+from fastkd.data.batch import Batch
+from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
+from fastkd.distillation.entities import Reduction
+from fastkd.distillation.method import METHODS, LossParts, Method, OptimizerGroup, Step
+from fastkd.models.protocol import Recommender, Tables
+from fastkd.models.teacher import Teacher
+
+Direction = Literal["teacher_to_student", "student_to_teacher"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BDConfig:
+    """Options of BD; the defaults are the published ones.
+
+    ``weight``, ``teacher_weight``: lambda_S and lambda_T, for sums over the rows of the batch beside base losses
+    summed over its rows. ``student_temperature``, ``teacher_temperature`` divide the scores of the one that gives.
+    ``negatives``: items drawn per interaction and learner. ``update``: epochs between refreshes of the rankings.
+    ``epsilon_student`` = eps * N of p(j) ~ tanh(max((r_S - r_T) eps, 0)), the student's items; ``epsilon_teacher`` =
+    eps * N of p(j) ~ exp((r_T - r_S) eps), the teacher's (published as eps = 1e-2 and 1e-4 at N = 25187).
+    ``rank_sign=-1`` turns both differences round, as the authors' code does: learners then meet what they
+    over-rank. ``teacher_lr``, ``teacher_weight_decay`` are the teacher's own.
+    """
+
+    weight: float = 0.5
+    teacher_weight: float = 0.5
+    student_temperature: float = 5.0
+    teacher_temperature: float = 5.0
+    negatives: int = 1
+    update: int = 10
+    epsilon_student: float = 252.0
+    epsilon_teacher: float = 2.5
+    rank_sign: Literal[1, -1] = 1
+    teacher_lr: float = 1e-3
+    teacher_weight_decay: float = 0.0
+    reduction: Reduction = "sum"
+
+    def __post_init__(self) -> None:
+        not_negative(
+            weight=self.weight, teacher_weight=self.teacher_weight, teacher_weight_decay=self.teacher_weight_decay
+        )
+        positive(student_temperature=self.student_temperature, teacher_temperature=self.teacher_temperature)
+        positive(epsilon_student=self.epsilon_student, epsilon_teacher=self.epsilon_teacher, teacher_lr=self.teacher_lr)
+        at_least(1, negatives=self.negatives, update=self.update)
+        one_of("rank_sign", self.rank_sign, (1, -1))
+        one_of("reduction", self.reduction, ("sum", "mean"))
+
+
+class BD(Method):
+    """Both models learn from the items on which their rankings differ; each item is also that row's BPR negative.
+
+    kd = weight * L(T->S) + base loss of the teacher + teacher_weight * L(S->T), where L(X->Y) = sum over rows of
+    BCEWithLogits(y, sigmoid(x / temperature_X)) and x is not differentiated. The teacher is a copy of the given model:
+    start from trained models on both sides. Draws for ``update`` epochs are made at once from frozen vectors.
+    """
+
+    name: ClassVar[str] = "bd"
+    paper: ClassVar[str] = "Kweon et al., WWW'21"
+    config_type: ClassVar[type[BDConfig]] = BDConfig
+    config: BDConfig
+
+    def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
+        """Copy the teacher's model; vectors or lists alone are refused."""
+        model = teacher.model
+        same_shape(teacher, student, train)
+        full = np.flatnonzero(train.degrees() >= train.num_items)
+        if len(full):
+            raise DataError(f"user {full[0]} has seen all {train.num_items} items: nothing is left to draw for bd")
+        self._device = device_of(student)
+        self._teacher = copy.deepcopy(model).to(self._device).requires_grad_(True).train()
+        self._train = train
+        self._start = -1
+        self._draws: dict[Direction, NDArray[np.int32]] = {}
+
+    def begin_epoch(self, epoch: int, student: Recommender) -> None:
+        """Draw the next ``update`` epochs when their first one starts; else read on in what was drawn."""
+        start = epoch - epoch % self.config.update
+        if start != self._start:
+            teacher, learner = self._teacher.frozen_tables(), student.frozen_tables()
+            for direction in ("teacher_to_student", "student_to_teacher"):
+                self._draws[direction] = self._draw(direction, teacher, learner, start)
+            self._start = start
+        self._teacher_items = torch.from_numpy(self._drawn("student_to_teacher", epoch)).to(self._device)
+
+    def _draw(self, direction: Direction, teacher: Tables, student: Tables, start: int) -> NDArray[np.int32]:
+        """Return items Int32[update, nnz, n] for the learner of ``direction``."""
+        config, train = self.config, self._train
+        to_student = direction == "teacher_to_student"
+        flat = ops.sample_rank_discrepancy(
+            (teacher.users, teacher.items),
+            (student.users, student.items),
+            torch.from_numpy(train.degrees() * (config.negatives * config.update)),
+            users=torch.arange(train.num_users),
+            direction=direction,
+            epsilon=(config.epsilon_student if to_student else config.epsilon_teacher) / train.num_items,
+            exclude=train,
+            seed=self.seeds.key(f"bd/{direction}") >> 1,
+            epoch=start,
+            rank_sign=config.rank_sign,
+        )
+        # A user's draws are independent, so any fixed split of them over its entries and epochs will do.
+        by_entry = flat.cpu().numpy().astype(np.int32, copy=False).reshape(train.nnz, config.update, config.negatives)
+        return np.ascontiguousarray(by_entry.transpose(1, 0, 2))
+
+    def _drawn(self, direction: Direction, epoch: int) -> NDArray[np.int32]:
+        position = epoch - self._start
+        if self._start < 0 or not 0 <= position < self.config.update:
+            raise ValueError(f"no draws for epoch {epoch}: call begin_epoch({epoch}, student) first")
+        items: NDArray[np.int32] = self._draws[direction][position]
+        return items
+
+    def negatives(self, epoch: int) -> NDArray[Any] | None:
+        """Return the student's items of this epoch, Int32[nnz, n], for use as its BPR negatives."""
+        return self._drawn("teacher_to_student", epoch)
+
+    def loss(self, step: Step) -> LossParts:
+        """Return the student's weighted term plus all of the teacher's loss; ``step.batch`` holds our negatives."""
+        config, batch = self.config, step.batch
+        student, teacher = step.tables, self._teacher.tables()
+        items = self._teacher_items[batch.entries].to(torch.int64)
+        own = Batch(batch.entries, batch.users, batch.positives, items)
+        base = step.base_loss(teacher, own)
+        to_student = self._bce(student, teacher, batch.users, batch.negatives, config.teacher_temperature)
+        to_teacher = self._bce(teacher, student, batch.users, items, config.student_temperature)
+        return LossParts(
+            kd=config.weight * to_student + base + config.teacher_weight * to_teacher,
+            parts={
+                "bd_to_student": to_student.detach(),
+                "bd_to_teacher": to_teacher.detach(),
+                "teacher_base": base.detach(),
+            },
+        )
+
+    def _bce(self, learner: Tables, giver: Tables, users: Tensor, items: Tensor, temperature: float) -> Tensor:
+        """Return the reduced BCE of the learner's scores against sigmoid(giver's / temperature)."""
+        fixed = giver.detach()
+        given = ops.gather_dot(fixed.user_vectors(users), fixed.items, items, validate=False)
+        scores = ops.gather_dot(learner.user_vectors(users), learner.items, items, validate=False)
+        per_row = ops.weighted_bce(scores, torch.sigmoid(given / temperature))
+        return per_row.sum() if self.config.reduction == "sum" else per_row.mean()
+
+    def optimizer_groups(self) -> list[OptimizerGroup]:
+        """Return the teacher's parameters with their own rate and decay."""
+        config = self.config
+        parameters = list(self._teacher.parameters())
+        return [
+            OptimizerGroup("bd/teacher", parameters, lr=config.teacher_lr, weight_decay=config.teacher_weight_decay)
+        ]
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the teacher in training."""
+        return {"teacher": self._teacher}
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the draws of the current window and the epoch it started at."""
+        if self._start < 0:
+            return {}
+        return {"start": np.array([self._start], dtype=np.int64), **dict(self._draws.items())}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Restore :meth:`state_dict`, after ``prepare``; draws of another shape are refused."""
+        if not state:
+            self._start, self._draws = -1, {}
+            return
+        shape = (self.config.update, self._train.nnz, self.config.negatives)
+        directions: tuple[Direction, ...] = ("teacher_to_student", "student_to_teacher")
+        for name in directions:
+            if name not in state or state[name].shape != shape:
+                held = list(state[name].shape) if name in state else "nothing"
+                raise CheckpointError(f"bd state {name}: expected draws of shape {list(shape)}, got {held}")
+        self._draws = {name: np.array(state[name], dtype=np.int32) for name in directions}
+        self._start = int(state["start"].reshape(-1)[0])
+
+
+METHODS.add(BD.name, BD)

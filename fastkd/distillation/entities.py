@@ -1,0 +1,59 @@
+"""The distinct users or items of a batch, with the weight of each in a sum or a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Reduction = Literal["sum", "mean"]
+
+
+class Entities(NamedTuple):
+    """``ids`` Int64[n], ascending and distinct; ``weights`` Float32[n].
+
+    On the CPU ``n`` is their number. Elsewhere reading that number would stall the device, so ``n`` is the number
+    of ids that came in and the slots past the last distinct one hold id 0 with weight 0.
+    """
+
+    ids: Tensor
+    weights: Tensor
+
+
+def weighted_entities(
+    groups: Sequence[Tensor], *, factors: Sequence[float] = (1.0,), reduction: Reduction = "sum"
+) -> Entities:
+    """Return the distinct ids of all ``groups``, each once, ascending.
+
+    weight(e) = sum over the groups g that hold e of factor_g, with ``reduction="mean"`` of factor_g / (number of
+    distinct ids in g). So an id that two groups hold is computed once and counted twice. ``groups``: Int64 tensors
+    of any shape. Nothing depends on the order of ids within a group, and no host sync happens off the CPU.
+    """
+    entities, count = padded_entities(groups, factors=factors, reduction=reduction)
+    if entities.ids.device.type == "cpu":
+        return Entities(entities.ids[: int(count)], entities.weights[: int(count)])
+    return entities
+
+
+def padded_entities(
+    groups: Sequence[Tensor], *, factors: Sequence[float], reduction: Reduction
+) -> tuple[Entities, Tensor]:
+    """Return :func:`weighted_entities` in as many slots as ids came in, and the number of slots in use Int64[]."""
+    flat = [group.reshape(-1) for group in groups]
+    tags = torch.cat([torch.full_like(ids, g) for g, ids in enumerate(flat)])
+    ordered, order = torch.cat(flat).sort(stable=True)
+    if len(ordered) == 0:
+        return Entities(ordered, torch.zeros(0, device=ordered.device)), ordered.new_zeros(())
+    starts = torch.ones_like(ordered)
+    starts[1:] = ordered[1:] != ordered[:-1]
+    slots = starts.cumsum(0) - 1
+    # Equal slots receive equal values, so the order of writes does not matter.
+    ids = torch.zeros_like(ordered).scatter_(0, slots, ordered)
+    weights = torch.zeros(len(ordered), device=ordered.device)
+    for g, factor in enumerate(factors):
+        member = (tags[order] == g).to(torch.float32)
+        present = torch.zeros_like(weights).scatter_reduce_(0, slots, member, "amax")
+        weights += present * factor / (present.sum().clamp(min=1.0) if reduction == "mean" else 1.0)
+    return Entities(ids, weights), slots[-1] + 1

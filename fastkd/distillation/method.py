@@ -1,0 +1,108 @@
+"""The protocol of a distillation method: state, schedule and lists. Formulas are ops."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fastkd.core.interactions import Interactions
+from fastkd.core.registry import Registry
+from fastkd.core.seeds import Seeds
+from fastkd.data.batch import Batch
+from fastkd.models.protocol import Recommender, Tables
+from fastkd.models.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """What a method adds to the student's base loss in one step.
+
+    ``kd``: Float[Tensor, ""], already weighted; ``parts``: named unweighted terms for the log, detached.
+    """
+
+    kd: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method sees of one training step.
+
+    ``base_loss(tables, batch)`` is the trainer's own base loss, for methods that train a second model.
+    ``epoch`` and ``step`` (global) start at 0 and serve as random counters.
+    """
+
+    batch: Batch
+    tables: Tables
+    epoch: int
+    step: int
+    base_loss: Callable[[Tables, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class OptimizerGroup:
+    """Parameters a method trains beside the student; ``None`` takes the student's value."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    lr: float | None = None
+    weight_decay: float | None = None
+
+
+class Method(ABC):
+    """One distillation method.
+
+    Life: ``prepare`` once, ``begin_epoch`` before each epoch, ``loss`` each step. Everything drawn is a
+    pure function of (seeds, epoch, user, slot); what depends on the student's past (lists refreshed
+    every few epochs) goes through ``state_dict``.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    config_type: ClassVar[type[Any]]
+
+    def __init__(self, config: Any, seeds: Seeds) -> None:
+        self.config = config
+        self.seeds = seeds
+
+    @abstractmethod
+    def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
+        """Read the teacher once; refuse one that lacks what the method needs. ``epochs``: planned length."""
+
+    def begin_epoch(self, epoch: int, student: Recommender) -> None:  # noqa: B027
+        """Refresh lists and draws. Called for every epoch started, and again when one is resumed."""
+
+    @abstractmethod
+    def loss(self, step: Step) -> LossParts:
+        """Return the weighted distillation loss of one batch; no host sync."""
+
+    def negatives(self, epoch: int) -> NDArray[Any] | None:
+        """Return ids Int[nnz, n] that replace the trainer's uniform negatives this epoch, or None."""
+        return None
+
+    def optimizer_groups(self) -> list[OptimizerGroup]:
+        """Return parameters trained beside the student's (projectors, a second model)."""
+        return []
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return named modules whose weights belong in a checkpoint."""
+        return {}
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return arrays that cannot be recomputed from (seeds, epoch)."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Restore :meth:`state_dict`, after ``prepare``."""
+        if state:
+            raise ValueError(f"{self.name} keeps no state, got {sorted(state)}")
+
+
+METHODS: Registry[type[Method]] = Registry("method")
+"""Method name -> class; each class carries a ``Config`` dataclass as its ``config_type``."""

@@ -1,0 +1,127 @@
+"""A teacher that is a file of ranked lists: whatever framework made them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastkd.core.errors import ConfigError, TeacherError
+from fastkd.core.interactions import Interactions
+from fastkd.models.teacher import USER_CHUNK, Teacher, TopKLists, check_exclude, check_k, content_hash
+
+Short = Literal["refuse", "pad"]
+
+
+class ListTeacher(Teacher):
+    """Ranked lists ``ids`` Int[U, K], best first, -1 padding at the end, with ``scores`` Float[U, K].
+
+    ``short``: what to do with a user who has fewer items than are asked for although the catalogue holds
+    more (a short or missing list): ``"refuse"`` or ``"pad"``.
+    """
+
+    def __init__(self, ids: Tensor, scores: Tensor, num_items: int, *, short: Short = "refuse") -> None:
+        if short not in ("refuse", "pad"):
+            raise ConfigError(f"short={short!r} is not allowed. One of: refuse, pad")
+        _check_shapes(ids, scores)
+        self._ids = ids.detach().cpu().to(torch.int64)
+        padding = self._ids == -1
+        self._scores = scores.detach().cpu().to(torch.float32).masked_fill(padding, -torch.inf)
+        self.short = short
+        self.num_users, self.num_items = len(ids), int(num_items)
+        _check_lists(self._ids, self._scores, self.num_items)
+        if short == "refuse":
+            _check_missing(padding)
+
+    def lists(self, k: int, exclude: Interactions | None) -> TopKLists:
+        """Return the best ``k`` listed items of each user outside ``exclude``, in list order.
+
+        Raises ``TeacherError`` where a list runs out before the catalogue does, unless ``short="pad"``.
+        """
+        check_k(k)
+        check_exclude(self, exclude)
+        keep = self._ids >= 0
+        if exclude is not None:
+            keep &= ~_seen(self._ids, exclude)
+        if self.short == "refuse":
+            self._check_enough(keep.sum(1), k, exclude)
+        # A stable sort of the flags moves kept entries to the front in list order.
+        order = torch.argsort(keep.to(torch.int8), dim=1, descending=True, stable=True)[:, :k]
+        kept = keep.gather(1, order)
+        ids = self._ids.gather(1, order).masked_fill(~kept, -1)
+        scores = self._scores.gather(1, order).masked_fill(~kept, -torch.inf)
+        missing = k - ids.shape[1]
+        if missing > 0:
+            ids = torch.nn.functional.pad(ids, (0, missing), value=-1)
+            scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
+        return TopKLists(ids, scores)
+
+    def fingerprint(self) -> str:
+        """Return a hash of ids, scores and catalogue size."""
+        return content_hash(f"lists/{self.num_items}", self._ids, self._scores)
+
+    def _check_enough(self, available: Tensor, k: int, exclude: Interactions | None) -> None:
+        left = torch.full((self.num_users,), self.num_items)
+        if exclude is not None:
+            left -= torch.from_numpy(exclude.degrees())
+        short = (available < left.clamp(max=k)).nonzero().flatten()
+        if len(short):
+            worst = int(available[short].min())
+            user = int(short[available[short].argmin()])
+            remedy = f"ask for at most {worst} (every user has as many), " if worst > 0 else ""
+            raise TeacherError(
+                f"{len(short)} user(s) have fewer than {k} listed items outside the excluded ones, the shortest: "
+                f"user {user} with {worst}; {remedy}export longer lists, or allow padding with short='pad'"
+            )
+
+
+def _seen(ids: Tensor, exclude: Interactions) -> Tensor:
+    seen = torch.empty(ids.shape, dtype=torch.bool)
+    for start in range(0, len(ids), USER_CHUNK):
+        block = ids[start : start + USER_CHUNK]
+        users = np.repeat(np.arange(start, start + len(block)), ids.shape[1])
+        # -1 is asked for as item 0: such entries are padding already, their answer is not used.
+        items = block.clamp(min=0).numpy().reshape(-1)
+        seen[start : start + len(block)] = torch.from_numpy(exclude.contains(users, items).reshape(block.shape))
+    return seen
+
+
+def _check_shapes(ids: Tensor, scores: Tensor) -> None:
+    if ids.ndim != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise TeacherError(f"list ids must be an integer matrix [users, K], got {ids.dtype} {list(ids.shape)}")
+    if scores.shape != ids.shape or not scores.is_floating_point():
+        raise TeacherError(
+            f"list scores must be floating of the ids' shape {list(ids.shape)}, got {scores.dtype} {list(scores.shape)}"
+        )
+
+
+def _check_lists(ids: Tensor, scores: Tensor, num_items: int) -> None:
+    bad = (ids < -1) | (ids >= num_items)
+    _refuse(bad, ids, f"is outside the catalogue [0, {num_items})")
+    padding = ids == -1
+    _refuse(padding[:, :-1] & ~padding[:, 1:], ids, "is padding before the end of the list")
+    _refuse(~padding & ~torch.isfinite(scores), scores, "is no finite score")
+    _refuse((scores[:, 1:] > scores[:, :-1]).logical_and(~padding[:, 1:]), scores, "is a score below its successor's")
+    ordered, positions = ids.sort(dim=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if bool(twice.any()):
+        row, column = (int(v) for v in twice.nonzero()[0])
+        ranks = sorted(int(p) + 1 for p in positions[row, column : column + 2])
+        raise TeacherError(f"user {row} lists item {int(ordered[row, column])} twice, at ranks {ranks}")
+
+
+def _refuse(bad: Tensor, values: Tensor, problem: str) -> None:
+    if bool(bad.any()):
+        row, column = (int(v) for v in bad.nonzero()[0])
+        raise TeacherError(f"user {row}, rank {column + 1}: {values[row, column].item()} {problem}")
+
+
+def _check_missing(padding: Tensor) -> None:
+    missing = padding.all(dim=1).nonzero().flatten()
+    if len(missing):
+        raise TeacherError(
+            f"{len(missing)} user(s) have no list, first: user {int(missing[0])}; "
+            "add their lists, or allow it with short='pad'"
+        )

@@ -1,0 +1,190 @@
+"""A teacher is anything that ranks: a live model, a pair of vector tables, or a file of top-K lists."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastkd import ops
+from fastkd.core.errors import TeacherError
+from fastkd.core.interactions import Interactions
+from fastkd.models.protocol import Recommender, Tables
+
+USER_CHUNK = 8192
+"""Users ranked at a time: bounds the vectors and exclusions gathered for one sweep."""
+
+
+@dataclass(frozen=True)
+class TopKLists:
+    """Ranked lists: ``ids`` Int64[U, K], best first, -1 padding at the end; ``scores`` Float32[U, K].
+
+    Padding scores are -inf. Both tensors are on the CPU, or on the device of the teacher's vectors.
+    """
+
+    ids: Tensor
+    scores: Tensor
+
+
+class Teacher(ABC):
+    """A frozen source of rankings over the students' users and items."""
+
+    num_users: int
+    num_items: int
+
+    @abstractmethod
+    def lists(self, k: int, exclude: Interactions | None) -> TopKLists:
+        """Return each user's best ``k`` items outside ``exclude``; rows short of items are padded."""
+
+    def tables(self) -> Tables:
+        """Return the frozen vectors; a teacher of lists has none and raises ``TeacherError``."""
+        raise TeacherError(
+            f"{type(self).__name__} holds ranked lists only; this method needs teacher vectors: "
+            "give a model or a pair of embedding files"
+        )
+
+    @property
+    def model(self) -> Recommender:
+        """Return the live model; other teachers have none and raise ``TeacherError``."""
+        raise TeacherError(
+            f"{type(self).__name__} is no live model; this method trains its teacher: give a ModelTeacher"
+        )
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a hash of what the teacher knows, for caches."""
+
+
+class TablesTeacher(Teacher):
+    """A teacher that ranks by the inner product of its vectors; subclasses provide :meth:`tables`."""
+
+    _fingerprint: str | None = None
+
+    @abstractmethod
+    def tables(self) -> Tables:
+        """Return the frozen vectors."""
+
+    def lists(self, k: int, exclude: Interactions | None) -> TopKLists:
+        """Return each user's best ``k`` items outside ``exclude`` by exact full-catalogue ranking.
+
+        One :func:`fastkd.ops.rank_topk` per 8192 users. A user with fewer than ``k`` items left gets all
+        of them, then padding.
+        """
+        check_k(k)
+        check_exclude(self, exclude)
+        tables = self.tables()
+        ids = torch.full((self.num_users, k), -1, dtype=torch.int64, device=tables.users.device)
+        scores = torch.full((self.num_users, k), -torch.inf, device=tables.users.device)
+        width = min(k, self.num_items)
+        if width == 0:
+            return TopKLists(ids, scores)
+        for start in range(0, self.num_users, USER_CHUNK):
+            stop = min(start + USER_CHUNK, self.num_users)
+            seen = None if exclude is None else exclude.rows(np.arange(start, stop))
+            best = ops.rank_topk(tables.users[start:stop], tables.items, width, exclude=seen)
+            ids[start:stop, :width] = best.ids
+            scores[start:stop, :width] = best.scores
+        return TopKLists(ids, scores)
+
+    def fingerprint(self) -> str:
+        """Return a hash of both tables: a model and its exported vectors agree."""
+        if self._fingerprint is None:
+            tables = self.tables()
+            self._fingerprint = content_hash("tables", tables.users, tables.items)
+        return self._fingerprint
+
+
+class ModelTeacher(TablesTeacher):
+    """A live model, read in eval mode and outside autograd whatever mode its owner puts it in.
+
+    Vectors are computed on first use and kept. Parameters that change afterwards would silently turn one
+    teacher into two: that is refused.
+    """
+
+    def __init__(self, model: Recommender) -> None:
+        if not isinstance(model, Recommender):
+            raise TeacherError(f"a ModelTeacher needs a Recommender, got {type(model).__name__}")
+        self._model = model
+        self._tables: Tables | None = None
+        self._versions: tuple[int, ...] = ()
+        self.num_users, self.num_items = model.num_users, model.num_items
+
+    @property
+    def model(self) -> Recommender:
+        """Return the model itself."""
+        return self._model
+
+    def tables(self) -> Tables:
+        """Return the model's vectors as they were on first use."""
+        versions = tuple(p._version for p in self._model.parameters())
+        if self._tables is None:
+            tables = self._model.frozen_tables()
+            check_tables(tables.users, tables.items, "the teacher model")
+            self._tables, self._versions = tables, versions
+        elif versions != self._versions:
+            raise TeacherError(
+                f"the parameters of the teacher {type(self._model).__name__} changed after it was first read; "
+                "train a copy, or make a new ModelTeacher"
+            )
+        return self._tables
+
+
+class EmbeddingTeacher(TablesTeacher):
+    """A teacher given by its vectors: ``users`` Float[U, D] and ``items`` Float[N, D], kept as float32."""
+
+    def __init__(self, users: Tensor, items: Tensor) -> None:
+        check_tables(users, items, "the teacher")
+        self._tables = Tables(users.detach().float().contiguous(), items.detach().float().contiguous())
+        self.num_users, self.num_items = len(users), len(items)
+
+    def tables(self) -> Tables:
+        """Return the given vectors."""
+        return self._tables
+
+
+def check_k(k: int) -> None:
+    """Refuse a list length below 1."""
+    if k < 1:
+        raise TeacherError(f"a list needs at least 1 item, got k={k}")
+
+
+def check_exclude(teacher: Teacher, exclude: Interactions | None) -> None:
+    """Refuse exclusions of another shape than the teacher's."""
+    if exclude is not None and (exclude.num_users, exclude.num_items) != (teacher.num_users, teacher.num_items):
+        raise TeacherError(
+            f"the teacher ranks {teacher.num_users} users x {teacher.num_items} items, but exclude is {exclude!r}"
+        )
+
+
+def check_tables(users: Tensor, items: Tensor, origin: str) -> None:
+    """Refuse vectors that are not two finite matrices of one width; ``origin`` opens the message."""
+    for name, table in (("users", users), ("items", items)):
+        if table.ndim != 2 or not table.is_floating_point():
+            raise TeacherError(
+                f"{origin}: {name} must be a floating matrix [rows, dim], got {table.dtype} {list(table.shape)}"
+            )
+        bad = ~torch.isfinite(table).all(dim=1)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0, 0])
+            value = table[row][~torch.isfinite(table[row])][0].item()
+            raise TeacherError(f"{origin}: row {row} of {name} holds {value}; all values must be finite")
+    if users.shape[1] != items.shape[1] or users.shape[1] == 0:
+        raise TeacherError(
+            f"{origin}: users are {users.shape[1]} wide and items {items.shape[1]}; one width of at least 1 is needed"
+        )
+
+
+def content_hash(kind: str, *tensors: Tensor) -> str:
+    """Return a hash of the kind, shapes and values."""
+    digest = hashlib.blake2b(kind.encode(), digest_size=16)
+    for tensor in tensors:
+        values = tensor.detach().cpu()
+        # bfloat16 has no numpy dtype; float32 holds it exactly.
+        array = np.ascontiguousarray((values.float() if values.is_floating_point() else values).numpy())
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

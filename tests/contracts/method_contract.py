@@ -1,0 +1,312 @@
+"""What every distillation method must hold; a method's tests inherit it and name the method and small options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastkd import Interactions, Seeds
+from fastkd.core.errors import ConfigError, FastKDError, TeacherError
+from fastkd.data.batch import Batch
+from fastkd.distillation import METHODS, LossParts, Method, Step, build_method
+from fastkd.models import (
+    EmbeddingTeacher,
+    ListTeacher,
+    ModelConfig,
+    ModelTeacher,
+    Recommender,
+    Tables,
+    Teacher,
+    build_model,
+)
+from tests.contracts.model_contract import random_interactions
+
+
+def bpr(tables: Tables, batch: Batch) -> Tensor:
+    """The base loss of these tests: a sum over rows of the mean over negatives, in plain torch."""
+    users, negatives = tables.user_vectors(batch.users), tables.item_vectors(batch.negatives)
+    gap = (users * tables.item_vectors(batch.positives)).sum(-1, keepdim=True) - (users.unsqueeze(1) * negatives).sum(
+        -1
+    )
+    return -functional.logsigmoid(gap).mean(1).sum()
+
+
+@dataclass
+class World:
+    """A method at work on a small data set, with the least of a trainer."""
+
+    train: Interactions
+    student: Recommender
+    teacher: Teacher
+    method: Method
+    seeds: Seeds
+
+    def batch(self, entries: Any, epoch: int = 0) -> Batch:
+        """The rows of ``entries``, with the method's negatives or arbitrary ones."""
+        at = np.asarray(entries)
+        negatives = self.method.negatives(epoch)
+        if negatives is None:
+            random = self.seeds.numpy("negatives", epoch)
+            negatives = random.integers(0, self.train.num_items, (self.train.nnz, 2))
+        columns = (at, self.train.entry_users()[at], self.train.indices[at], negatives[at])
+        return Batch(*(torch.from_numpy(np.array(c)).to(torch.int64) for c in columns))
+
+    def loss(self, batch: Batch, *, epoch: int = 0, step: int = 0, tables: Tables | None = None) -> LossParts:
+        seen = self.student.tables() if tables is None else tables
+        return self.method.loss(Step(batch=batch, tables=seen, epoch=epoch, step=step, base_loss=bpr))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        groups: list[dict[str, Any]] = [{"params": list(self.student.parameters())}]
+        groups += [
+            {"params": group.parameters, **({"lr": group.lr} if group.lr is not None else {})}
+            for group in self.method.optimizer_groups()
+        ]
+        return torch.optim.Adam(groups, lr=0.01)
+
+    def fit(self, optimizer: torch.optim.Optimizer, epochs: range) -> list[float]:
+        """Train; return the loss of each step."""
+        losses = []
+        for epoch in epochs:
+            self.method.begin_epoch(epoch, self.student)
+            order = self.seeds.numpy("order", epoch).permutation(self.train.nnz)
+            for position, entries in enumerate(np.array_split(order, 3)):
+                batch, tables = self.batch(entries, epoch), self.student.tables()
+                parts = self.loss(batch, epoch=epoch, step=3 * epoch + position, tables=tables)
+                optimizer.zero_grad()
+                total = bpr(tables, batch) + parts.kd
+                total.backward()
+                optimizer.step()
+                losses.append(total.item())
+        return losses
+
+
+class MethodContract:
+    """Inherit, set the class variables."""
+
+    name: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]]
+    sources: ClassVar[tuple[str, ...]]
+    """Which of model, embeddings, lists can teach."""
+    own_modules: ClassVar[bool] = False
+    """Whether the method trains something beside the student."""
+
+    def world(
+        self,
+        *,
+        seed: int = 0,
+        source: str = "model",
+        student: str = "bpr_mf",
+        train: Interactions | None = None,
+        **options: Any,
+    ) -> World:
+        """A prepared method; ``options`` override the class's."""
+        data = random_interactions(29, 47, 6) if train is None else train
+        teacher = self.teach(data, source)
+        learner = build_model(ModelConfig(name=student, dim=3, init_std=0.3), data, Seeds(11))
+        method = build_method(self.name, {**self.options, **options}, Seeds(seed))
+        method.prepare(teacher, learner, data, epochs=6)
+        return World(data, learner, teacher, method, Seeds(seed))
+
+    def teach(self, train: Interactions, source: str = "model") -> Teacher:
+        """The same knowledge in one of three forms."""
+        live = ModelTeacher(build_model(ModelConfig(dim=8, init_std=0.6), train, Seeds(7)))
+        if source == "model":
+            return live
+        if source == "embeddings":
+            return EmbeddingTeacher(live.tables().users, live.tables().items)
+        lists = live.lists(train.num_items, None)
+        return ListTeacher(lists.ids, lists.scores, train.num_items)
+
+    def started(self, **options: Any) -> World:
+        world = self.world(**options)
+        world.method.begin_epoch(0, world.student)
+        return world
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def test_the_loss_falls_when_it_alone_is_minimised(self):
+        world = self.started(weight=1.0)
+        batch = world.batch(np.arange(world.train.nnz))
+        optimizer, losses = world.optimizer(), []
+        for _ in range(40):
+            parts = world.loss(batch)
+            optimizer.zero_grad()
+            parts.kd.backward()
+            optimizer.step()
+            losses.append(parts.kd.item())
+        assert losses[-1] < 0.97 * losses[0]
+
+    @pytest.mark.parametrize("student", ["bpr_mf", "lightgcn"])
+    def test_gradient_reaches_the_student_and_not_the_given_teacher(self, student):
+        world = self.started(student=student)
+        world.loss(world.batch(np.arange(40))).kd.backward()
+        for name, parameter in world.student.named_parameters():
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().sum() > 0, name
+        assert all(p.grad is None for p in world.teacher.model.parameters())
+        held = [p for module in world.method.modules().values() for p in module.parameters()]
+        assert bool(held) is self.own_modules
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in held)
+
+    def test_what_is_trained_is_what_is_saved(self):
+        world = self.started()
+        groups = world.method.optimizer_groups()
+        trained = {id(p) for group in groups for p in group.parameters}
+        saved = {id(p) for module in world.method.modules().values() for p in module.parameters()}
+        assert trained == saved
+        assert len({group.name for group in groups}) == len(groups)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_the_given_teacher_is_left_as_it_was(self, training):
+        world = self.world()
+        model = world.teacher.model.train(training)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        world.fit(world.optimizer(), range(2))
+        assert model.training is training
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert torch.equal(world.teacher.tables().users, before["user_embedding"])
+
+    # -- randomness ---------------------------------------------------------------------------------------
+
+    def test_same_seed_same_losses(self):
+        torch.manual_seed(1)
+        first = self.world(seed=4)
+        one = first.fit(first.optimizer(), range(3))
+        torch.manual_seed(2)
+        second = self.world(seed=4)
+        assert one == second.fit(second.optimizer(), range(3))
+
+    def test_another_seed_another_draw(self):
+        values = []
+        for seed in (1, 2):
+            world = self.started(seed=seed)
+            world.seeds = Seeds(0)
+            values.append(world.loss(world.batch(np.arange(60))).kd.item())
+        assert values[0] != values[1]
+
+    def test_global_generators_are_left_alone(self):
+        state = torch.get_rng_state()
+        world = self.started()
+        world.loss(world.batch(np.arange(20)))
+        assert torch.equal(state, torch.get_rng_state())
+
+    def test_order_of_the_batch_does_not_matter(self):
+        world = self.started()
+        entries = np.arange(0, 120)
+        shuffled = np.random.default_rng(0).permutation(entries)
+        values = [world.loss(world.batch(e)).kd.item() for e in (entries, shuffled)]
+        assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+    def test_a_resumed_run_is_the_uninterrupted_one(self):
+        whole = self.world()
+        wanted = whole.fit(whole.optimizer(), range(4))
+        # Epoch 3 lies inside a window of lists that were drawn from an earlier student.
+        stopped = self.world()
+        optimizer = stopped.optimizer()
+        losses = stopped.fit(optimizer, range(3))
+        resumed = self.world()
+        resumed.student.load_state_dict(stopped.student.state_dict())
+        for name, module in resumed.method.modules().items():
+            module.load_state_dict(stopped.method.modules()[name].state_dict())
+        state = {key: value.copy() for key, value in stopped.method.state_dict().items()}
+        assert all(isinstance(value, np.ndarray) for value in state.values())
+        resumed.method.load_state_dict(state)
+        again = resumed.optimizer()
+        again.load_state_dict(optimizer.state_dict())
+        assert losses + resumed.fit(again, range(3, 4)) == wanted
+        assert torch.equal(resumed.student.tables().items, whole.student.tables().items)
+
+    # -- sources ------------------------------------------------------------------------------------------
+
+    def test_every_source_that_can_teach_teaches_the_same(self):
+        values = []
+        for source in self.sources:
+            world = self.world(source=source)
+            values.append(world.fit(world.optimizer(), range(2)))
+        assert all(value == values[0] for value in values)
+
+    @pytest.mark.parametrize("source", ["model", "embeddings", "lists"])
+    def test_other_sources_are_refused(self, source):
+        if source in self.sources:
+            self.world(source=source)
+            return
+        wanted = {"embeddings": "EmbeddingTeacher is no live model", "lists": "ListTeacher"}[source]
+        with pytest.raises(TeacherError, match=wanted):
+            self.world(source=source)
+
+    def test_a_teacher_of_another_catalogue_is_refused(self):
+        data = random_interactions(29, 47, 6)
+        method = build_method(self.name, self.options, Seeds(0))
+        student = build_model(ModelConfig(dim=3), data, Seeds(1))
+        with pytest.raises(TeacherError, match=r"teacher covers 29 users x 46 items.*29 users x 47"):
+            method.prepare(self.teach(random_interactions(29, 46, 6)), student, data, epochs=2)
+
+    # -- numbers ------------------------------------------------------------------------------------------
+
+    def test_parts_are_named_finite_and_outside_the_graph(self):
+        world = self.started()
+        parts = world.loss(world.batch(np.arange(30)))
+        assert parts.kd.shape == ()
+        assert parts.parts
+        for name, value in parts.parts.items():
+            assert value.shape == (), name
+            assert not value.requires_grad, name
+            assert torch.isfinite(value), name
+
+    @pytest.mark.parametrize("reduction", ["sum", "mean"])
+    @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+    def test_huge_and_equal_scores_stay_finite(self, scale, reduction):
+        world = self.started(reduction=reduction)
+        with torch.no_grad():
+            # Vectors of this length give scores of about the scale.
+            for parameter in world.student.parameters():
+                parameter.copy_(functional.normalize(parameter, dim=1) * scale**0.5)
+        kd = world.loss(world.batch(np.arange(50))).kd
+        kd.backward()
+        assert torch.isfinite(kd)
+        assert all(torch.isfinite(p.grad).all() for p in world.student.parameters())
+
+    def test_a_batch_of_one_row(self):
+        world = self.started()
+        kd = world.loss(world.batch([5])).kd
+        kd.backward()
+        assert torch.isfinite(kd)
+
+    def test_users_with_almost_everything_seen(self):
+        random = np.random.default_rng(0)
+        rows = [np.arange(12) != left for left in range(12)] + [random.random(12) < 0.5 for _ in range(3)]
+        users, items = np.nonzero(np.stack(rows))
+        train = Interactions.from_pairs(users, items, num_users=15, num_items=12)
+        world = self.world(train=train)
+        losses = world.fit(world.optimizer(), range(2))
+        assert np.isfinite(losses).all()
+
+    # -- configuration ------------------------------------------------------------------------------------
+
+    def test_it_is_registered_with_its_config(self):
+        method = METHODS.get(self.name)
+        assert method.name == self.name
+        assert method.paper
+        assert method.config_type().weight > 0
+
+    def test_unknown_and_impossible_options_are_refused_by_name(self):
+        with pytest.raises(ConfigError, match=rf"{self.name}\.wieght.*Did you mean 'weight'"):
+            build_method(self.name, {"wieght": 1.0}, Seeds(0))
+        for value in (-1.0, float("nan"), float("inf")):
+            with pytest.raises(ConfigError, match=f"weight must be .*{value}"):
+                build_method(self.name, {"weight": value}, Seeds(0))
+        with pytest.raises(ConfigError, match=r"reduction.*'median'"):
+            build_method(self.name, {"reduction": "median"}, Seeds(0))
+
+    def test_foreign_state_is_refused(self):
+        world = self.world()
+        with pytest.raises((ValueError, FastKDError)):
+            world.method.load_state_dict({"foreign": np.zeros(3)})

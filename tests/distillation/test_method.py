@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fastkd import Seeds
+from fastkd.core.config import from_mapping, to_mapping
+from fastkd.core.errors import ConfigError
+from fastkd.distillation import METHODS, LossParts, Method, build_method
+
+
+class Silent(Method):
+    name = "silent"
+    paper = "none"
+
+    def prepare(self, teacher, student, train, *, epochs):
+        pass
+
+    def loss(self, step):
+        return LossParts(kd=torch.zeros(()))
+
+
+def test_the_methods_there_are():
+    assert list(METHODS) == ["bd", "de", "rrd"]
+
+
+def test_unknown_method_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown method 'rdd'.*Did you mean 'rrd'"):
+        build_method("rdd", {}, Seeds(0))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_survive_a_mapping(name):
+    config = METHODS.get(name).config_type()
+    assert from_mapping(type(config), to_mapping(config)) == config
+    assert build_method(name, to_mapping(config), Seeds(0)).config == config
+
+
+def test_a_method_needs_to_say_only_how_it_prepares_and_what_it_costs():
+    method = Silent(None, Seeds(0))
+    method.begin_epoch(0, None)
+    assert method.negatives(0) is None
+    assert (method.optimizer_groups(), method.modules(), method.state_dict()) == ([], {}, {})
+    method.load_state_dict({})
+    with pytest.raises(ValueError, match=r"silent keeps no state, got \['foreign'\]"):
+        method.load_state_dict({"foreign": np.zeros(1)})

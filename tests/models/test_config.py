@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from fastkd import Seeds
+from fastkd.core.config import from_mapping
+from fastkd.core.errors import ConfigError
+from fastkd.models import BPRMF, MODELS, LightGCN, ModelConfig, build_model
+from tests.contracts.model_contract import random_interactions
+
+
+def test_registry_builds_each_model():
+    train = random_interactions()
+    assert list(MODELS) == ["bpr_mf", "lightgcn"]
+    assert isinstance(build_model(ModelConfig(name="bpr_mf"), train, Seeds(0)), BPRMF)
+    assert isinstance(build_model(ModelConfig(name="lightgcn"), train, Seeds(0)), LightGCN)
+
+
+def test_unknown_model_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown model 'lightgnc'.*'lightgcn'"):
+        build_model(ModelConfig(name="lightgnc"), random_interactions(), Seeds(0))
+
+
+def test_config_from_a_mapping_refuses_unknown_keys():
+    assert from_mapping(ModelConfig, {"name": "lightgcn", "dim": 20, "layers": 2}).layers == 2
+    with pytest.raises(ConfigError, match=r"dimm.*dim"):
+        from_mapping(ModelConfig, {"dimm": 20})

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fastkd.core.errors import TeacherError
+from fastkd.models import EmbeddingTeacher, Tables, TopKLists, load_teacher, save_lists, save_tables
+
+USERS, ITEMS = torch.arange(6.0).reshape(3, 2), torch.arange(8.0).reshape(4, 2)
+ROWS = {"user": [0, 0, 1, 2, 2], "item": [3, 1, 2, 0, 1], "rank": [1, 2, 1, 1, 2], "score": [0.9, 0.5, 0.1, 7.0, 7.0]}
+
+
+def read(source, **options):
+    return load_teacher(source, num_users=3, num_items=4, **options)
+
+
+def parquet(tmp_path, **changes):
+    path = tmp_path / "lists.parquet"
+    pq.write_table(pa.table({k: v for k, v in {**ROWS, **changes}.items() if v is not None}), path)
+    return path
+
+
+def test_safetensors_and_npy_give_the_same_teacher(tmp_path):
+    save_tables(tmp_path / "t.safetensors", Tables(USERS, ITEMS))
+    np.save(tmp_path / "u.npy", USERS.numpy())
+    np.save(tmp_path / "i.npy", ITEMS.double().numpy())
+    wanted = EmbeddingTeacher(USERS, ITEMS).fingerprint()
+    assert read(tmp_path / "t.safetensors").fingerprint() == wanted
+    assert read([str(tmp_path / "u.npy"), tmp_path / "i.npy"]).fingerprint() == wanted
+
+
+def test_lists_survive_the_file_in_any_row_order(tmp_path):
+    ids = torch.tensor([[3, 1, -1], [2, 0, 1], [0, -1, -1]])
+    scores = torch.tensor([[0.9, 0.5, -torch.inf], [3.0, 2.0, 1.0], [7.0, -torch.inf, -torch.inf]])
+    path = tmp_path / "lists.parquet"
+    save_lists(path, TopKLists(ids, scores), num_items=4)
+    teacher = read(path, short="pad")
+    assert torch.equal(teacher.lists(3, None).ids, ids)
+    assert torch.equal(teacher.lists(3, None).scores, scores)
+    table = pq.read_table(path)
+    pq.write_table(table.take(np.random.default_rng(0).permutation(len(table))), path)
+    assert read(path, short="pad").fingerprint() == teacher.fingerprint()
+    assert [p.name for p in tmp_path.iterdir()] == ["lists.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": [0.9, float("nan"), 0.1, 7.0, 7.0]}, "user 0, rank 2: nan is no finite score"),
+        ({"score": [float("inf"), 0.5, 0.1, 7.0, 7.0]}, "user 0, rank 1: inf is no finite score"),
+        ({"score": [0.1, 0.5, 0.1, 7.0, 7.0]}, "user 0, rank 1: .* is a score below its successor's"),
+        ({"item": [3, 4, 2, 0, 1]}, r"row 1 has item 4, outside \[0, 4\)"),
+        ({"item": [3, -1, 2, 0, 1]}, r"row 1 has item -1, outside"),
+        ({"user": [0, 0, 1, 3, 3]}, r"row 3 has user 3, outside \[0, 3\)"),
+        ({"item": [3, 3, 2, 0, 1]}, r"user 0 lists item 3 twice, at ranks \[1, 2\]"),
+        ({"rank": [1, 3, 1, 1, 2]}, r"user 0 has rank 3 where 2 was expected \(row 1\)"),
+        ({"rank": [1, 2, 1, 2, 2]}, r"user 2 has rank 2 where 1 was expected"),
+        ({"rank": [0, 1, 1, 1, 2]}, r"user 0 has rank 0 where 1 was expected"),
+        ({"user": [0, 0, 0, 2, 2], "rank": [1, 2, 3, 1, 2], "score": [3.0, 2.0, 1.0, 7.0, 7.0]}, "first: user 1"),
+        ({"score": None}, "lacks the column.s. score; it holds user, item, rank"),
+        ({"item": [3.0, 1.0, 2.0, 0.0, 1.0]}, "column item must be integer.*double"),
+        ({"score": [1.0, None, 1.0, 7.0, 7.0]}, "column score must be floating without nulls.*1 null"),
+    ],
+)
+def test_bad_list_files_are_refused_by_file_and_value(tmp_path, changes, message):
+    path = parquet(tmp_path, **changes)
+    with pytest.raises(TeacherError, match=f"{path}.*{message}"):
+        read(path)
+
+
+def test_a_missing_user_may_be_padded(tmp_path):
+    path = parquet(tmp_path, user=[0, 0, 0, 2, 2], rank=[1, 2, 3, 1, 2], score=[3.0, 2.0, 1.0, 7.0, 7.0])
+    assert read(path, short="pad").lists(1, None).ids.tolist() == [[3], [-1], [0]]
+
+
+def test_a_catalogue_of_another_size_is_refused(tmp_path):
+    save_lists(tmp_path / "l.parquet", TopKLists(torch.tensor([[0], [1], [2]]), torch.ones(3, 1)), num_items=9)
+    save_tables(tmp_path / "t.safetensors", Tables(USERS, ITEMS[:3]))
+    with pytest.raises(TeacherError, match=r"l\.parquet is a teacher of 3 users x 9 items.*3 x 4"):
+        read(tmp_path / "l.parquet")
+    with pytest.raises(TeacherError, match=r"t\.safetensors is a teacher of 3 users x 3 items.*3 x 4"):
+        read(tmp_path / "t.safetensors")
+
+
+def test_damaged_files_are_named(tmp_path):
+    save_tables(tmp_path / "t.safetensors", Tables(USERS, ITEMS))
+    np.save(tmp_path / "u.npy", USERS.numpy())
+    parquet(tmp_path)
+    for name in ("t.safetensors", "u.npy", "lists.parquet"):
+        whole = (tmp_path / name).read_bytes()
+        for content in (b"", whole[: len(whole) // 2], whole[:-5], b"\x00" * 40):
+            (tmp_path / name).write_bytes(content)
+            source = [tmp_path / name, tmp_path / name] if name.endswith("npy") else tmp_path / name
+            with pytest.raises(TeacherError, match=f"{name} is damaged"):
+                read(source)
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+    np.save(tmp_path / "u.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(TeacherError, match=r"u\.npy is damaged"):
+        read([tmp_path / "u.npy", tmp_path / "u.npy"])
+
+
+def test_what_cannot_be_a_teacher_is_refused(tmp_path):
+    np.save(tmp_path / "u.npy", np.arange(6).reshape(3, 2))
+    (tmp_path / "t.pt").write_bytes(b"x")
+    save_file({"weight": USERS}, tmp_path / "w.safetensors")
+    with pytest.raises(TeacherError, match=r"absent\.parquet does not exist"):
+        read(tmp_path / "absent.parquet")
+    with pytest.raises(TeacherError, match=r"t\.pt: give one \.safetensors"):
+        read(tmp_path / "t.pt")
+    with pytest.raises(TeacherError, match="no file"):
+        read([])
+    with pytest.raises(TeacherError, match=r"u\.npy holds dtype int64"):
+        read([tmp_path / "u.npy", tmp_path / "u.npy"])
+    with pytest.raises(TeacherError, match=r"w\.safetensors lacks users, items; it holds weight"):
+        read(tmp_path / "w.safetensors")
+
+
+def test_vectors_that_are_not_finite_name_the_file(tmp_path):
+    bad = USERS.clone()
+    bad[2, 1] = float("nan")
+    save_tables(tmp_path / "t.safetensors", Tables(bad, ITEMS))
+    with pytest.raises(TeacherError, match=r"t\.safetensors: row 2 of users holds nan"):
+        read(tmp_path / "t.safetensors")
