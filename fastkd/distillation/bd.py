@@ -38,7 +38,9 @@ class BDConfig:
     ``epsilon_student`` = eps * N of p(j) ~ tanh(max((r_S - r_T) eps, 0)), the student's items; ``epsilon_teacher`` =
     eps * N of p(j) ~ exp((r_T - r_S) eps), the teacher's (published as eps = 1e-2 and 1e-4 at N = 25187).
     ``rank_sign=-1`` turns both differences round, as the authors' code does: learners then meet what they
-    over-rank. ``teacher_lr``, ``teacher_weight_decay`` are the teacher's own.
+    over-rank. ``base_negatives``: ``"drawn"`` uses each drawn item as that row's BPR negative too, as the authors' code
+    does; ``"uniform"`` leaves BPR its uniform negatives, so that no item is pushed down by one term and up by the
+    other. ``teacher_lr``, ``teacher_weight_decay`` are the teacher's own.
     """
 
     weight: float = 0.5
@@ -50,6 +52,7 @@ class BDConfig:
     epsilon_student: float = 252.0
     epsilon_teacher: float = 2.5
     rank_sign: Literal[1, -1] = 1
+    base_negatives: Literal["drawn", "uniform"] = "drawn"
     teacher_lr: float = 1e-3
     teacher_weight_decay: float = 0.0
     reduction: Reduction = "sum"
@@ -62,11 +65,12 @@ class BDConfig:
         positive(epsilon_student=self.epsilon_student, epsilon_teacher=self.epsilon_teacher, teacher_lr=self.teacher_lr)
         at_least(1, negatives=self.negatives, update=self.update)
         one_of("rank_sign", self.rank_sign, (1, -1))
+        one_of("base_negatives", self.base_negatives, ("drawn", "uniform"))
         one_of("reduction", self.reduction, ("sum", "mean"))
 
 
 class BD(Method):
-    """Both models learn from the items on which their rankings differ; each item is also that row's BPR negative.
+    """Both models learn from the items on which their rankings differ.
 
     kd = weight * L(T->S) + base loss of the teacher + teacher_weight * L(S->T), where L(X->Y) = sum over rows of
     BCEWithLogits(y, sigmoid(x / temperature_X)) and x is not differentiated. The teacher is a copy of the given model:
@@ -99,6 +103,7 @@ class BD(Method):
             for direction in ("teacher_to_student", "student_to_teacher"):
                 self._draws[direction] = self._draw(direction, teacher, learner, start)
             self._start = start
+        self._student_items = torch.from_numpy(self._drawn("teacher_to_student", epoch)).to(self._device)
         self._teacher_items = torch.from_numpy(self._drawn("student_to_teacher", epoch)).to(self._device)
 
     def _draw(self, direction: Direction, teacher: Tables, student: Tables, start: int) -> NDArray[np.int32]:
@@ -129,18 +134,19 @@ class BD(Method):
         return items
 
     def negatives(self, epoch: int) -> NDArray[Any] | None:
-        """Return the student's items of this epoch, Int32[nnz, n], for use as its BPR negatives."""
-        return self._drawn("teacher_to_student", epoch)
+        """Return the student's items of this epoch, Int32[nnz, n], where they serve as its BPR negatives too."""
+        return self._drawn("teacher_to_student", epoch) if self.config.base_negatives == "drawn" else None
 
     def loss(self, step: Step) -> LossParts:
-        """Return the student's weighted term plus all of the teacher's loss; ``step.batch`` holds our negatives."""
+        """Return the student's weighted term plus all of the teacher's loss."""
         config, batch = self.config, step.batch
         student, teacher = step.tables, self._teacher.tables()
-        items = self._teacher_items[batch.entries].to(torch.int64)
-        own = Batch(batch.entries, batch.users, batch.positives, items)
-        base = step.base_loss(teacher, own)
-        to_student = self._bce(student, teacher, batch.users, batch.negatives, config.teacher_temperature)
-        to_teacher = self._bce(teacher, student, batch.users, items, config.student_temperature)
+        for_student = self._student_items[batch.entries].to(torch.int64)
+        for_teacher = self._teacher_items[batch.entries].to(torch.int64)
+        negatives = for_teacher if config.base_negatives == "drawn" else batch.negatives
+        base = step.base_loss(teacher, Batch(batch.entries, batch.users, batch.positives, negatives))
+        to_student = self._bce(student, teacher, batch.users, for_student, config.teacher_temperature)
+        to_teacher = self._bce(teacher, student, batch.users, for_teacher, config.student_temperature)
         return LossParts(
             kd=config.weight * to_student + base + config.teacher_weight * to_teacher,
             parts={

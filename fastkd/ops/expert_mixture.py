@@ -41,38 +41,54 @@ def expert_mixture(
 def expert_choice(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, chosen: Tensor) -> Tensor:
     """Return :func:`expert_mixture` for one-hot gates: row i goes through expert ``chosen[i]`` alone.
 
-    ``chosen`` Int64[n]; the rest as in :func:`expert_mixture`. Rows are grouped by expert into blocks of one size, at
-    most 2 E blocks, so every shape follows from n and E and no count is read back from the device. Costs at most
-    2 / E of the mixture. An expert that no row chose gets gradient 0.
+    ``chosen`` Int64[n]; the rest as in :func:`expert_mixture`. Rows are grouped by expert. On the CPU each
+    group has its own size: 1 / E of the mixture's work. Elsewhere groups are cut into blocks of one size, at most 2 E of
+    them, so that every shape follows from n and E and no count is read back: at most 2 / E of the work. An expert that no row chose gets gradient 0.
     """
     _check(x, w1, b1, w2, b2)
     if chosen.shape != (len(x),):
         raise ValueError(f"chosen must be [{len(x)}] (rows), got {list(chosen.shape)}")
+    order = chosen.sort(stable=True).indices
+    if x.device.type == "cpu":
+        output = _by_counts(x.index_select(0, order), torch.bincount(chosen, minlength=len(w1)).tolist(), w1, b1, w2, b2)
+    else:
+        output = _by_blocks(x.index_select(0, order), chosen[order], w1, b1, w2, b2)
+    return torch.zeros_like(output).index_copy(0, order, output)
+
+
+def _by_counts(x: Tensor, counts: list[int], w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """Return the output of rows sorted by expert, ``counts[e]`` of expert e: no padding, where counting is free."""
+    parts = zip(x.split(counts), w1.unbind(), b1.unbind(), w2.unbind(), b2.unbind(), strict=True)
+    return torch.cat(
+        [torch.addmm(offset, torch.relu(functional.linear(rows, a, shift)), b) for rows, a, shift, b, offset in parts]
+    )
+
+
+def _by_blocks(x: Tensor, chosen: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """Return the output of rows sorted by expert, in blocks whose number and size follow from n and E."""
     rows, experts = len(x), len(w1)
     size = max(_SMALLEST_GROUP, -(-rows // experts))
     blocks = rows // size + experts
-    order, slots, expert = _blocks_of(chosen, experts, size, blocks)
-    grouped = x.new_zeros(blocks * size, x.shape[1]).index_copy(0, slots, x.index_select(0, order))
+    slots, expert = _blocks_of(chosen, experts, size, blocks)
+    grouped = x.new_zeros(blocks * size, x.shape[1]).index_copy(0, slots, x)
     # An embedding lookup, because its gradient sums in a fixed order on every device.
     first, shift, second, offset = (
         functional.embedding(expert, w.flatten(1)).view(-1, *w.shape[1:]) for w in (w1, b1, w2, b2)
     )
     hidden = torch.relu(torch.baddbmm(shift.unsqueeze(1), grouped.view(blocks, size, -1), first.transpose(1, 2)))
-    output = torch.baddbmm(offset.unsqueeze(1), hidden, second).flatten(0, 1).index_select(0, slots)
-    return torch.zeros_like(output).index_copy(0, order, output)
+    return torch.baddbmm(offset.unsqueeze(1), hidden, second).flatten(0, 1).index_select(0, slots)
 
 
-def _blocks_of(chosen: Tensor, experts: int, size: int, blocks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows sorted by expert [n], the slot of each in the block layout [n], the expert of each block."""
-    ordered, order = chosen.sort(stable=True)
-    counts = torch.zeros(experts, dtype=torch.int64, device=chosen.device)
-    counts = counts.scatter_add(0, chosen, torch.ones_like(chosen))
+def _blocks_of(ordered: Tensor, experts: int, size: int, blocks: int) -> tuple[Tensor, Tensor]:
+    """Return the slot in the block layout of each row [n], rows sorted by expert, and the expert of each block."""
+    counts = torch.zeros(experts, dtype=torch.int64, device=ordered.device)
+    counts = counts.scatter_add(0, ordered, torch.ones_like(ordered))
     needed = (counts + size - 1) // size
     ends = needed.cumsum(0)
-    within = torch.arange(len(chosen), device=chosen.device) - (counts.cumsum(0) - counts)[ordered]
+    within = torch.arange(len(ordered), device=ordered.device) - (counts.cumsum(0) - counts)[ordered]
     slots = (ends - needed)[ordered] * size + within
-    expert = torch.searchsorted(ends, torch.arange(blocks, device=chosen.device), right=True)
-    return order, slots, expert.clamp(max=experts - 1)
+    expert = torch.searchsorted(ends, torch.arange(blocks, device=ordered.device), right=True)
+    return slots, expert.clamp(max=experts - 1)
 
 
 def _check(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastkd.core.errors import BackendError
-from fastkd.ops.expert_mixture import expert_choice, expert_mixture
+from fastkd.ops.expert_mixture import _by_blocks, expert_choice, expert_mixture
 
 
 def wave(*shape: int, f: float, p: float = 0.0) -> torch.Tensor:
@@ -82,10 +82,16 @@ def test_choice_is_the_one_hot_mixture(rows, experts, seed, spread):
     chosen = torch.randint(experts if spread else 1, (rows,), generator=random)
     gates = torch.nn.functional.one_hot(chosen, experts).double()
     upstream = torch.randn(rows, 2, generator=random, dtype=torch.float64)
-    outputs = [expert_choice(*weights, chosen=chosen), expert_mixture(*weights, gates=gates, backend="reference")]
-    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-12, atol=1e-12)
-    for found, wanted in zip(*(torch.autograd.grad(o, weights, upstream) for o in outputs), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    wanted = expert_mixture(*weights, gates=gates, backend="reference")
+    ordered = chosen.sort(stable=True)
+    x, *others = weights
+    blocks = _by_blocks(x[ordered.indices], ordered.values, *others)
+    # The form with counts, which the CPU takes, and the form in blocks, which other devices take.
+    for found in (expert_choice(*weights, chosen=chosen), torch.zeros_like(blocks).index_copy(0, ordered.indices, blocks)):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+        gradients = (torch.autograd.grad(o, weights, upstream, retain_graph=True) for o in (found, wanted))
+        for got, expected in zip(*gradients, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_choice_leaves_an_unchosen_expert_without_gradient():
@@ -117,7 +123,8 @@ def test_shapes_that_do_not_fit_are_named():
 def test_grouping_reads_no_value_back():
     # Tensors without data: whatever would wait for a device raises here.
     with FakeTensorMode():
-        weights = [torch.empty(shape).requires_grad_(True) for shape in ((50, 2), (3, 4, 2), (3, 4), (3, 4, 6), (3, 6))]
-        output = expert_choice(*weights, chosen=torch.zeros(50, dtype=torch.int64))
+        shapes = ((50, 2), (3, 4, 2), (3, 4), (3, 4, 6), (3, 6))
+        x, *weights = [torch.empty(shape).requires_grad_(True) for shape in shapes]
+        output = _by_blocks(x, torch.zeros(50, dtype=torch.int64), *weights)
         output.sum().backward()
         assert output.shape == (50, 6)

@@ -100,15 +100,13 @@ def _margins(users: Tensor, items: Tensor, bias: Floats) -> Floats:
     Any order of summation, fused or not, errs by at most g |u| |v|, g = D e / (1 - D e); the roundings of
     the result, the bias and the key add a few e. Flushed subnormals add at most the last term.
     """
-    user_norms, user_tops = _norms(users.numpy())
-    item_norms, item_tops = _norms(items.numpy())
+    user_norms, top = _norms(users.numpy()), float(_norms(items.numpy()).max(initial=0.0))
     dim = users.shape[1]
     rounding, unit = 2.0**-24, 2.0**-53 if users.dtype == torch.float64 else 2.0**-24
-    top, largest = float(item_norms.max(initial=0.0)), float(item_tops.max(initial=0.0))
     finite = np.abs(bias[np.isfinite(bias)]).max(initial=0.0)
     with np.errstate(all="ignore"):
         bound = user_norms * top
-    tiny = dim * 2.0**-125 * (1.0 + user_tops + largest)
+    tiny = dim * 2.0**-125 * (1.0 + user_norms + top)
     relative = 1.02 * (dim + 4) * unit + 8 * rounding + _narrowing(users.dtype)
     margins = relative * bound + 4 * rounding * finite + tiny
     usable = (bound + finite < _SAFE_BOUND) & (dim * unit < 1e-2)
@@ -125,18 +123,16 @@ def _narrowing(dtype: torch.dtype) -> float:
 
 
 @jit(fastmath={"reassoc", "contract"})
-def _norms(table: Floats) -> tuple[Floats, Floats]:
-    """Return each row's Euclidean norm, rounded up a hair, and its largest magnitude."""
-    norms, tops = np.empty(len(table)), np.empty(len(table))
+def _norms(table: Floats) -> Floats:
+    """Return each row's Euclidean norm, rounded up a hair; not finite where the row is not."""
+    norms = np.empty(len(table))
     for i in range(len(table)):
-        total, top = 0.0, 0.0
-        for d in range(table.shape[1]):
-            value = np.float64(table[i, d])
+        row, total = table[i], 0.0
+        for d in range(len(row)):
+            value = np.float64(row[d])
             total += value * value
-            top = max(top, abs(value))
         norms[i] = np.sqrt(total) * (1 + 1e-9)
-        tops[i] = top
-    return norms, tops
+    return norms
 
 
 @jit()

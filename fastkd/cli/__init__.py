@@ -1,0 +1,1 @@
+"""The program ``fastkd``: thin commands over the rooms below, and the study runner."""

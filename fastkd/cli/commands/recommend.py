@@ -1,0 +1,91 @@
+"""``fastkd recommend``: the best items of every user to one file, in the ids of the source data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from fastkd.cli.console import count, duration, print_json, success
+from fastkd.cli.options import Json, Run
+from fastkd.core.errors import DataError
+
+if TYPE_CHECKING:
+    from fastkd.core.interactions import Interactions
+    from fastkd.data import Dataset
+
+
+def recommend(
+    run: Run,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write: .parquet or .csv.", show_default=False)],
+    k: Annotated[int, typer.Option(min=1, help="Items per user.")] = 100,
+    users: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Users to serve: one original id per line.", show_default="all"),
+    ] = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Also recommend items the user has had.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write each user's best items as rows (user, item, rank, score), in original ids.
+
+    Seen items (all parts of the data) are left out unless --include-seen.
+
+    Example:  fastkd recommend runs/demo/students/rrd/seed0 --k 100 --out lists.parquet
+    """
+    from fastkd.cli.folders import study_of
+    from fastkd.cli.progress import Display
+    from fastkd.cli.runs import load_run
+    from fastkd.data import open_store
+    from fastkd.serving import RecommendOptions
+    from fastkd.serving import recommend as write
+
+    dataset = open_store(study_of(run) / "data")
+    wanted = None if users is None else read_users(users, dataset)
+    model = load_run(run, dataset)
+    seen = None if include_seen else all_seen(dataset)
+    total = dataset.num_users if wanted is None else len(wanted)
+    with Display() as display, display.counter("recommending", total, unit="users") as counter:
+        result = write(
+            model,
+            out,
+            user_ids=dataset.users,
+            item_ids=dataset.items,
+            users=wanted,
+            exclude=seen,
+            options=RecommendOptions(k=k),
+            progress=lambda done, _: counter.advance(done - counter.done, rows=done - counter.done),
+        )
+    values = {"path": str(out), "users": result.users, "rows": result.rows, "short_users": result.short_users}
+    if json:
+        print_json(values | {"seconds": result.seconds})
+        return
+    rate = f"{count(result.users / result.seconds)} users/s" if result.seconds > 0 else ""
+    success(f"{out}: {result.rows:,} rows for {result.users:,} users in {duration(result.seconds)}, {rate}")
+    if result.short_users:
+        success(f"{result.short_users:,} users have fewer than {k} items left and get fewer rows")
+
+
+def all_seen(dataset: Dataset) -> Interactions:
+    """Return everything each user has had, in any part of the data."""
+    return dataset.train.union(dataset.valid).union(dataset.test)
+
+
+def read_users(file: Path, dataset: Dataset) -> NDArray[Any]:
+    """Return the original ids in a text file, one per line, blank lines skipped; integers where the data's ids are."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the users to serve from {file}: {error}") from error
+    ids = [line for line in lines if line]
+    if dataset.users.originals.dtype.kind not in "iu":
+        return np.array(ids, dtype=str)
+    for number, line in enumerate(lines, start=1):
+        if line and not line.removeprefix("-").isdigit():
+            raise DataError(f"{file}, line {number}: {line!r} is no integer, but the data's user ids are")
+    return np.array([int(i) for i in ids], dtype=np.int64)

@@ -1,0 +1,52 @@
+"""Shows a training run: a bar of steps, the last loss, the validation metric and the best so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastkd.cli.console import count
+from fastkd.cli.progress import Counter
+from fastkd.training import TrainingConfig
+from fastkd.training.callbacks import Callback, RunInfo
+
+
+class TrainingProgress(Callback):
+    """Feeds a :class:`Counter`; keeps no state that a checkpoint would need."""
+
+    def __init__(self, counter: Counter, config: TrainingConfig) -> None:
+        self._counter = counter
+        self._config = config
+        self._parts = {"epoch": "", "loss": "", "metric": ""}
+        self._best: float | None = None
+
+    def on_start(self, run: RunInfo) -> None:
+        """Take over the steps of the run that is resumed."""
+        self._counter.start(run.first_step, run.total_steps)
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Show the epoch."""
+        self._say("epoch", f"epoch {epoch + 1}/{self._config.epochs}")
+
+    def on_step(self, step: int, rows: int) -> None:
+        """Move the bar."""
+        self._counter.advance(rows=rows)
+
+    def on_log(self, record: Mapping[str, Any]) -> None:
+        """Show the loss."""
+        losses = record.get("losses") or record.get("metrics") or record
+        loss = losses.get("loss")
+        if isinstance(loss, float):
+            self._say("loss", f"loss {loss:.4g}" if abs(loss) < 1e4 else f"loss {count(loss)}")
+
+    def on_evaluate(self, record: Mapping[str, Any], *, improved: bool) -> None:
+        """Show the monitored metric and the best one."""
+        value = (record.get("metrics") or record).get(self._config.monitor)
+        if value is None:
+            return
+        self._best = value if improved or self._best is None else self._best
+        self._say("metric", f"{self._config.monitor} {value:.4f} best {self._best:.4f}")
+
+    def _say(self, part: str, text: str) -> None:
+        self._parts[part] = text
+        self._counter.say("  ".join(t for t in self._parts.values() if t))

@@ -1,0 +1,54 @@
+"""The run folder: where its parts lie, and that only one process trains in it.
+
+Layout::
+
+    config.yaml              what the run is, for people (resume compares what the checkpoint says)
+    metrics.jsonl            losses and validation metrics; the same run writes the same bytes
+    timings.jsonl            seconds and rates per epoch
+    checkpoints/{best,last}  see :mod:`fastkd.training.checkpoint`
+    result.json              written last: a folder that has it holds a finished run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastkd.core.errors import TrainingError
+from fastkd.training.result import RESULT
+
+
+class RunFolder:
+    """Paths of one run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.timings = path / "timings.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.last = self.checkpoints / "last"
+        self.best = self.checkpoints / "best"
+
+    def outcome(self) -> Path:
+        """Return the checkpoint a finished run stands for: its best one, or its last where nothing was evaluated."""
+        return self.best if self.best.exists() else self.last
+
+    def holds_run(self) -> bool:
+        """Return whether there is something to resume or to read."""
+        return self.last.exists() or (self.path / RESULT).exists()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process; another holder is a ``TrainingError``. A dead process holds nothing."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TrainingError(f"another process is training in {self.path}") from error
+            except OSError:
+                pass  # a file system without locks: go on as if there were none
+            yield

@@ -1,0 +1,112 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+CALL = [sys.executable, "-c", "from fastkd.cli.main import main; main()"]
+
+
+def test_what_a_dry_run_prints_runs(fastkd, study, write, tmp_path):
+    shown = fastkd("distill", write(study), "--methods", "none", "--set", "student.training.epochs=1", "--dry-run")
+    again = tmp_path / "again.yaml"
+    again.write_text(shown.stdout)
+    assert fastkd("distill", again, "--dry-run").stdout == shown.stdout
+    fastkd("distill", again, "--folder", tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "students" / "none" / "seed0" / "result.json").read_text())
+    assert result["epochs_run"] == 1
+    assert not (tmp_path / "run" / "students" / "rrd").exists()
+
+
+@pytest.mark.parametrize("preset", ["demo", "citeulike", "citeulike-rand", "citeulike-lightgcn", "ml1m", "gowalla"])
+def test_every_preset_survives_its_yaml(fastkd, preset, tmp_path):
+    first = fastkd("distill", "--preset", preset, "--dry-run").stdout
+    (tmp_path / "s.yaml").write_text(first)
+    assert fastkd("distill", tmp_path / "s.yaml", "--dry-run").stdout == first
+
+
+def test_a_dry_run_writes_nothing(fastkd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fastkd("distill", "--preset", "demo", "--dry-run")
+    fastkd("train", "--preset", "demo", "--dry-run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_the_results_file(fastkd, study, write, tmp_path):
+    shown = fastkd("train", write(study), "--role", "student", "--folder", tmp_path / "run", "--json")
+    assert json.loads(shown.stdout) == json.loads((tmp_path / "run" / "results.json").read_text())
+
+
+def bad_usage(study, write, tmp_path):
+    return [
+        (["distill"], 2, "presets: "),
+        (["distill", "--preset", "citeulik"], 2, "Did you mean 'citeulike'"),
+        (["distill", tmp_path / "absent.yaml"], 2, "absent.yaml"),
+        (["distill", "--preset", "demo", "--set", "student.model.dim=0"], 2, "dim must be at least 1, got 0"),
+        (["distill", "--preset", "demo", "--methods", "rdd"], 2, "'rdd'"),
+        (["distill", "--preset", "demo", "--seeds", "one"], 2, "'one'"),
+        (["train", "--preset", "demo", "--role", "boss"], 2, "boss"),
+        (["train", "--preset", "demo", "--seeds", "3"], 2, "--seeds 3"),
+        (["distill", "--folder", tmp_path / "nowhere"], 2, "nowhere"),
+        (["distill", "--preset", "ml1m", "--set", "data.path=no.parquet", "--folder", tmp_path / "a"], 3, "no.parquet"),
+        (["distill", write(study), "--teacher", tmp_path / "t.npy", "--folder", tmp_path / "b"], 3, "t.npy"),
+        (["evaluate", tmp_path / "norun"], 4, "norun"),
+    ]
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_bad_input_has_its_code_and_names_the_value(fastkd, study, write, tmp_path, case):
+    args, code, said = bad_usage(study, write, tmp_path)[case]
+    shown = fastkd(*args, code=code).stderr
+    assert said in shown
+    if code != 2 or "Usage" not in shown:
+        assert [line for line in shown.splitlines() if line.startswith("error: ")] == shown.splitlines()[-1:]
+
+
+def test_a_disk_that_refuses_is_4(fastkd, study, write, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert "file" in fastkd("train", write(study), "--folder", tmp_path / "file" / "run", code=4).stderr
+
+
+def test_a_loss_that_is_not_finite_is_1(fastkd, study, write, tmp_path):
+    args = (
+        "--set",
+        "teacher.training.lr=1e30",
+        "--set",
+        "teacher.training.optimizer=sgd",
+        "--folder",
+        tmp_path / "run",
+    )
+    assert "step" in fastkd("train", write(study), *args, code=1).stderr
+
+
+def test_an_interrupted_run_resumes_to_the_same_bytes(fastkd, study, write, tmp_path):
+    study["teacher"]["training"] |= {"epochs": 200, "eval_every": 20}
+    path = write(study)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*CALL, "train", str(path), "--role", "teacher", "--folder", str(tmp_path / "stopped")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    log = tmp_path / "stopped" / "teacher" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.is_file() and log.read_bytes().count(b"\n") >= 5) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130, shown
+    resume = shown.strip().splitlines()[-1].partition("go on with: ")[2]
+    assert resume == f"fastkd train --folder {tmp_path / 'stopped'} --role teacher"
+    stopped = log.read_bytes()
+    fastkd(*resume.split()[1:])
+    fastkd("train", path, "--role", "teacher", "--folder", tmp_path / "whole")
+    whole = (tmp_path / "whole" / "teacher" / "metrics.jsonl").read_bytes()
+    assert len(stopped) < len(whole)
+    assert log.read_bytes() == whole
+
+
+def test_a_study_file_is_kept_readable(finished):
+    kept = yaml.safe_load((finished / "study.yaml").read_text())
+    assert list(kept["methods"]) == ["rrd", "de", "bd"]

@@ -1,0 +1,100 @@
+import json
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from fastkd.cli.commands.recommend import read_users
+from fastkd.cli.runs import load_run
+from fastkd.core.errors import DataError
+from fastkd.data import open_store
+
+USERS = [f"user-{u}" for u in range(50)]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A study over text ids, teacher trained."""
+    import yaml
+    from typer.testing import CliRunner
+
+    from fastkd.cli.main import app
+
+    root = tmp_path_factory.mktemp("shop")
+    rows = [(u, f"item/{(i * 7 + 3 * j) % 40}") for i, u in enumerate(USERS) for j in range(12)]
+    (root / "clicks.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i in rows))
+    values = {
+        "name": "shop",
+        "data": {"path": str(root / "clicks.csv")},
+        "teacher": {"model": {"dim": 8}, "training": {"epochs": 2, "batch_size": 64, "eval_every": 1}},
+        "student": {"model": {"dim": 2}, "training": {"epochs": 1, "batch_size": 64, "eval_every": 1}},
+        "evaluation": {"ks": [10]},
+    }
+    (root / "study.yaml").write_text(yaml.safe_dump(values))
+    done = CliRunner().invoke(app, ["train", str(root / "study.yaml"), "--folder", str(root / "run")])
+    assert done.exit_code == 0, done.stderr
+    return root, {u: {i for v, i in rows if v == u} for u in USERS}
+
+
+def lists(path):
+    table = pyarrow.parquet.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+    return table.to_pydict()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_lists_come_in_original_ids_without_seen_items(fastkd, shop, tmp_path, suffix):
+    root, seen = shop
+    out = tmp_path / f"lists{suffix}"
+    fastkd("recommend", root / "run" / "teacher", "--k", "5", "--out", out)
+    got = lists(out)
+    assert len(got["user"]) == 50 * 5
+    assert set(got["user"]) == set(USERS)
+    assert all(i not in seen[u] for u, i in zip(got["user"], got["item"], strict=True))
+    assert got["rank"][:5] == [1, 2, 3, 4, 5]
+
+
+def test_the_lists_are_the_models_own_ranking(fastkd, shop, tmp_path):
+    root, seen = shop
+    dataset = open_store(root / "run" / "data")
+    tables = load_run(root / "run" / "teacher", dataset).frozen_tables()
+    fastkd("recommend", root / "run" / "teacher", "--k", "3", "--out", tmp_path / "l.parquet")
+    got = lists(tmp_path / "l.parquet")
+    scores = (tables.users.double() @ tables.items.double().T).numpy()
+    user = dataset.users.encode(np.array(["user-7"]))[0]
+    fresh = [i for i in range(dataset.num_items) if dataset.items.originals[i] not in seen["user-7"]]
+    best = sorted(fresh, key=lambda i: (-scores[user, i], i))[:3]
+    mine = [i for u, i in zip(got["user"], got["item"], strict=True) if u == "user-7"]
+    assert mine == [dataset.items.originals[i] for i in best]
+
+
+def test_seen_items_and_chosen_users(fastkd, shop, tmp_path):
+    root, seen = shop
+    (tmp_path / "users.txt").write_text("user-3\n\nuser-1\n")
+    args = ("--k", "40", "--users", tmp_path / "users.txt", "--include-seen", "--json")
+    shown = json.loads(fastkd("recommend", root / "run" / "teacher", "--out", tmp_path / "l.csv", *args).stdout)
+    assert (shown["users"], shown["rows"], shown["short_users"]) == (2, 80, 0)
+    got = lists(tmp_path / "l.csv")
+    assert list(dict.fromkeys(got["user"])) == ["user-3", "user-1"]
+    assert seen["user-3"] <= set(got["item"])
+
+
+def test_short_lists_are_told(fastkd, shop, tmp_path):
+    root, _ = shop
+    shown = fastkd("recommend", root / "run" / "teacher", "--k", "40", "--out", tmp_path / "l.csv").stderr
+    assert "50 users have fewer than 40 items left" in shown
+
+
+def test_bad_input_is_named(fastkd, shop, finished, tmp_path):
+    root, _ = shop
+    run = root / "run" / "teacher"
+    (tmp_path / "users.txt").write_text("stranger\n")
+    args = ("--users", tmp_path / "users.txt")
+    assert "stranger" in fastkd("recommend", run, "--k", "5", "--out", tmp_path / "l.csv", *args, code=3).stderr
+    assert "l.txt" in fastkd("recommend", run, "--k", "5", "--out", tmp_path / "l.txt", code=2).stderr
+    assert "9999" in fastkd("recommend", run, "--k", "9999", "--out", tmp_path / "l.csv", code=2).stderr
+    assert not (tmp_path / "l.csv").exists()
+    with pytest.raises(DataError, match="line 1: 'stranger'"):
+        read_users(tmp_path / "users.txt", open_store(finished / "data"))
+    with pytest.raises(DataError, match=r"absent\.txt"):
+        read_users(tmp_path / "absent.txt", open_store(finished / "data"))
