@@ -31,22 +31,25 @@ DEMO = StudyConfig(
     teacher=RoleConfig(
         model=ModelConfig(name="bpr_mf", dim=64),
         training=TrainingConfig(
-            epochs=24, batch_size=2048, negatives=1, lr=5e-3, weight_decay=1e-3, eval_every=2, patience=3
+            epochs=60, batch_size=2048, negatives=1, lr=5e-3, weight_decay=1e-3, eval_every=2, patience=3
         ),
     ),
     student=RoleConfig(
         model=ModelConfig(name="bpr_mf", dim=8),
         training=TrainingConfig(
-            epochs=40, batch_size=2048, negatives=1, lr=5e-3, weight_decay=1e-3, eval_every=2, patience=3
+            epochs=60, batch_size=2048, negatives=1, lr=5e-3, weight_decay=1e-3, eval_every=2, patience=3
         ),
     ),
     methods={
         "rrd": MethodConfig(
-            options={"weight": 0.05, "ranked": 40, "unranked": 80, "top": 200, "temperature": 20.0},
-            training={"epochs": 24},
+            options={"weight": 0.2, "ranked": 40, "unranked": 80, "top": 200, "temperature": 20.0},
         ),
-        "de": MethodConfig(options={"weight": 0.02, "experts": 4}, training={"epochs": 24}),
-        "bd": MethodConfig(options={"weight": 0.5, "teacher_weight": 0.1}, warm_start="none", training={"epochs": 8}),
+        "de": MethodConfig(options={"weight": 0.1, "experts": 4, "anneal_epochs": 40}),
+        "bd": MethodConfig(
+            options={"weight": 0.5, "teacher_weight": 0.1, "rank_sign": -1, "update": 5, "teacher_weight_decay": 1e-3},
+            training={"epochs": 20},
+            warm_start="none",
+        ),
     },
     seeds=(0,),
     evaluation=EvalConfig(ks=(10, 20), metrics=("recall", "ndcg")),
