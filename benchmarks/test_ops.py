@@ -58,5 +58,5 @@ def test_relaxed_ranking_from_embeddings(benchmark: Any, seeds: Seeds, shape: tu
 @pytest.mark.parametrize("backend", ["native", "numba"])
 def test_sample_epoch(benchmark: Any, seeds: Seeds, backend: str) -> None:
     """One negative for each of a million interactions: 50k users x 20 items, 100k items."""
-    sampler = NegativeSampler(history(seeds, 50_000, 100_000, 20), seed=0, backend=backend)  
+    sampler = NegativeSampler(history(seeds, 50_000, 100_000, 20), seed=0, backend=backend)
     benchmark.pedantic(lambda: sampler.sample_epoch(1, epoch=1), rounds=10, warmup_rounds=1)

@@ -84,7 +84,9 @@ def findings() -> list[Finding]:
     for backend in BACKENDS:
         obstacles = [backend_obstacle(backend, device) for device in devices]
         usable = [d for d, o in zip(devices, obstacles, strict=True) if o is None]
-        rows.append(Finding(f"backend {backend}", bool(usable), f"for {', '.join(usable)}" if usable else str(obstacles[0])))
+        rows.append(
+            Finding(f"backend {backend}", bool(usable), f"for {', '.join(usable)}" if usable else str(obstacles[0]))
+        )
     return rows
 
 

@@ -55,7 +55,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value in get_args(hint) and not isinstance(value, bool):
             return value
         known = [str(v) for v in get_args(hint)]
-        raise ConfigError(f"{path}: {value!r} is not allowed.{did_you_mean(str(value), known)} One of: {', '.join(known)}")
+        raise ConfigError(
+            f"{path}: {value!r} is not allowed.{did_you_mean(str(value), known)} One of: {', '.join(known)}"
+        )
     if origin in (tuple, list, Sequence):
         return _convert_sequence(hint, value, path)
     if origin in (dict, Mapping):

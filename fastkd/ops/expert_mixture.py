@@ -41,16 +41,19 @@ def expert_mixture(
 def expert_choice(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, chosen: Tensor) -> Tensor:
     """Return :func:`expert_mixture` for one-hot gates: row i goes through expert ``chosen[i]`` alone.
 
-    ``chosen`` Int64[n]; the rest as in :func:`expert_mixture`. Rows are grouped by expert. On the CPU each
-    group has its own size: 1 / E of the mixture's work. Elsewhere groups are cut into blocks of one size, at most 2 E of
-    them, so that every shape follows from n and E and no count is read back: at most 2 / E of the work. An expert that no row chose gets gradient 0.
+    ``chosen`` Int64[n]; the rest as in :func:`expert_mixture`. Rows are grouped by expert. On the CPU each group has
+    its own size: 1 / E of the mixture's work. Elsewhere groups are cut into blocks of one size, at most 2 E of them, so
+    that every shape follows from n and E and no count is read back: at most 2 / E of the work. An expert that no row chose
+    gets gradient 0.
     """
     _check(x, w1, b1, w2, b2)
     if chosen.shape != (len(x),):
         raise ValueError(f"chosen must be [{len(x)}] (rows), got {list(chosen.shape)}")
     order = chosen.sort(stable=True).indices
     if x.device.type == "cpu":
-        output = _by_counts(x.index_select(0, order), torch.bincount(chosen, minlength=len(w1)).tolist(), w1, b1, w2, b2)
+        output = _by_counts(
+            x.index_select(0, order), torch.bincount(chosen, minlength=len(w1)).tolist(), w1, b1, w2, b2
+        )
     else:
         output = _by_blocks(x.index_select(0, order), chosen[order], w1, b1, w2, b2)
     return torch.zeros_like(output).index_copy(0, order, output)
@@ -58,7 +61,7 @@ def expert_choice(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, 
 
 def _by_counts(x: Tensor, counts: list[int], w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
     """Return the output of rows sorted by expert, ``counts[e]`` of expert e: no padding, where counting is free."""
-    parts = zip(x.split(counts), w1.unbind(), b1.unbind(), w2.unbind(), b2.unbind(), strict=True)
+    parts = zip(torch.split(x, counts), w1.unbind(), b1.unbind(), w2.unbind(), b2.unbind(), strict=True)
     return torch.cat(
         [torch.addmm(offset, torch.relu(functional.linear(rows, a, shift)), b) for rows, a, shift, b, offset in parts]
     )

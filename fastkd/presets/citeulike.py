@@ -16,8 +16,8 @@ both sides of the loss. Where we deviate, for two CPU cores:
 - DE has 5 experts instead of 30, annealed over 10 epochs instead of 1000: soft routing, which evaluates every expert
   for every entity, then ends after 4 epochs (temperature below 1e-4) and one expert each remains;
 - BD has no row in that table: options from its authors' notebooks, rank differences in the sign of their code
-  (``rank_sign=-1``), which did a little better than the paper's on the validation split; it starts from the trained plain
-  student, as they do, and trains for 40 epochs instead of 100.
+  (``rank_sign=-1``), which did a little better than the paper's on the validation split; it starts from the trained
+  plain student, as they do, and trains for 40 epochs instead of 100.
 """
 
 import dataclasses

@@ -4,9 +4,9 @@ Follows the LGCN -> LGCN rows of RCE-KD's Table 1: 3 layers, learning rate 1e-3,
 teacher and 1e-3 for the student, lambda and lists from the published configuration files, sums on both sides.
 
 Where we deviate: the published teacher is 2000 wide. Each step propagates all 30,400 nodes through three layers,
-so the width is the cost; 64 is a width for two cores, and the published teacher figure is no target for it. 100 epochs at
-most (RRD and DE 60), evaluation every 5 with patience 4. DE has 5 experts instead of 20, annealed over 10 epochs. BD trains
-both graphs and has no published row; it refreshes every 10 of its 20 epochs.
+so the width is the cost; 64 is a width for two cores, and the published teacher figure is no target for it. 100 epochs
+at most (RRD and DE 60), evaluation every 5 with patience 4. DE has 5 experts instead of 20, annealed over 10 epochs. BD
+trains both graphs and has no published row; it refreshes every 10 of its 20 epochs.
 """
 
 import dataclasses

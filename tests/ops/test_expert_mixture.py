@@ -87,7 +87,10 @@ def test_choice_is_the_one_hot_mixture(rows, experts, seed, spread):
     x, *others = weights
     blocks = _by_blocks(x[ordered.indices], ordered.values, *others)
     # The form with counts, which the CPU takes, and the form in blocks, which other devices take.
-    for found in (expert_choice(*weights, chosen=chosen), torch.zeros_like(blocks).index_copy(0, ordered.indices, blocks)):
+    for found in (
+        expert_choice(*weights, chosen=chosen),
+        torch.zeros_like(blocks).index_copy(0, ordered.indices, blocks),
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
         gradients = (torch.autograd.grad(o, weights, upstream, retain_graph=True) for o in (found, wanted))
         for got, expected in zip(*gradients, strict=True):
