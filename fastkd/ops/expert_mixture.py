@@ -41,10 +41,10 @@ def expert_mixture(
 def expert_choice(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, chosen: Tensor) -> Tensor:
     """Return :func:`expert_mixture` for one-hot gates: row i goes through expert ``chosen[i]`` alone.
 
-    ``chosen`` Int64[n]; the rest as in :func:`expert_mixture`. Rows are grouped by expert. On the CPU each group has
-    its own size: 1 / E of the mixture's work. Elsewhere groups are cut into blocks of one size, at most 2 E of them, so
-    that every shape follows from n and E and no count is read back: at most 2 / E of the work. An expert that no row chose
-    gets gradient 0.
+    ``chosen`` Int64[n]; the rest as in :func:`expert_mixture`. Rows are grouped by expert. On the CPU each group
+    has its own size: 1 / E of the mixture's work. Elsewhere groups are cut into blocks of one size, at most 2 E
+    of them, so that every shape follows from n and E and no count is read back: at most 2 / E of the work. An
+    expert that no row chose gets gradient 0.
     """
     _check(x, w1, b1, w2, b2)
     if chosen.shape != (len(x),):

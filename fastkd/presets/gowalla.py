@@ -4,12 +4,12 @@ Follows the MF -> MF rows of RCE-KD's Table 1 for Gowalla (29,858 users, 10-core
 training items masked, Recall/NDCG@10,20): learning rate, weight decay, batch, lambda and lists from the published
 configuration files, sums on both sides.
 
-Where we deviate: their split is chronological and the file we have carries no time, so all its rows (1,027,370; theirs
-1,027,464) are pooled and split at random per user. A random split is easier: only order and relative gains may be
-compared. For two CPU cores the teacher is 128 wide instead of 300; batches are 8192 (theirs 2048 and 4096) with
-learning rates 2e-3 (teacher) and 5e-3 (students) instead of 1e-3; lists are K = 40, L = 80 instead of 100 and 200; 60 epochs at
-most (RRD and DE 30), evaluation every 5 with patience 4. BD has no row in that table and starts from the trained plain
-student; with 41 k items its rankings are the cost, so it refreshes once in its 20 epochs.
+Where we deviate: their split is chronological and the file we have carries no time, so all its rows (1,027,370;
+theirs 1,027,464) are pooled and split at random per user. A random split is easier: only order and relative gains may
+be compared. For two CPU cores the teacher is 128 wide instead of 300; batches are 8192 (theirs 2048 and 4096) with
+learning rates 2e-3 (teacher) and 5e-3 (students) instead of 1e-3; lists are K = 40, L = 80 instead of 100 and 200; 60
+epochs at most (RRD and DE 30), evaluation every 5 with patience 4. BD has no row in that table and starts from the
+trained plain student; with 41 k items its rankings are the cost, so it refreshes once in its 20 epochs.
 """
 
 from pathlib import Path
