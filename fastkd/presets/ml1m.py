@@ -5,11 +5,11 @@ random 80/20 split per user, whole-catalogue ranking, Recall/NDCG@10, dimensions
 
 Where we deviate: a tenth of the training part becomes a validation split for early stopping (theirs has none), so
 models train on 72 % of the ratings. Their code averages losses, so its lambdas do not carry over; ours are sums.
-Weights were chosen on the validation split with seed 0 from three settings for each student: plain (lr, wd) from (1e-3,
-1e-3), (5e-3, 1e-3), (5e-3, 1e-4); RRD and DE weight from 0.001, 0.01, 0.1; BD from the paper's sign, the code's sign, and
-the paper's sign with uniform negatives. Their DE-RRD row is one combined method; it stands beside our RRD for
-orientation only. 60 epochs at most, evaluation every 3 with patience 4. BD starts from the trained plain student and
-trains for 20 epochs.
+Weights were chosen on the validation split with seed 0 from three settings for each student: plain (lr, wd) from
+(1e-3, 1e-3), (5e-3, 1e-3), (5e-3, 1e-4); RRD and DE weight from 0.001, 0.01, 0.1; BD from the paper's sign, the
+code's sign, and the paper's sign with uniform negatives. Their DE-RRD row is one combined method; it stands beside
+our RRD for orientation only. 60 epochs at most, evaluation every 3 with patience 4. BD starts from the trained plain
+student and trains for 20 epochs.
 """
 
 from pathlib import Path
