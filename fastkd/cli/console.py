@@ -92,9 +92,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     return made
 
 
+def table_width() -> int:
+    """Return how wide a table may be: as the terminal (or ``COLUMNS``), or wide enough for a file."""
+    return out.width if out.is_terminal or "COLUMNS" in os.environ else FILE_WIDTH
+
+
 def print_table(made: Table) -> None:
-    """Print a table to stdout: as wide as the terminal, or wide enough for a file."""
-    out.print(made, width=None if out.is_terminal else FILE_WIDTH, soft_wrap=False)
+    """Print a table to stdout, :func:`table_width` wide."""
+    whole = Console(file=out.file, width=table_width(), highlight=False, force_terminal=out.is_terminal)
+    whole.print(made)
 
 
 def print_text(text: str, *, style: str = "") -> None:
