@@ -1,7 +1,7 @@
 """The results section of the README, from finished studies.
 
-    python benchmarks/studies.py --collect runs/citeulike runs/ml1m   # keep their figures in studies/
-    python benchmarks/studies.py                                      # print the table, write benchmarks/studies/gap.svg
+    python benchmarks/studies.py --collect runs/citeulike runs/ml1m   # keep their figures
+    python benchmarks/studies.py                                      # print the table, write studies/gap.svg
 
 A study is what ``fastkd distill --preset NAME --folder runs/NAME`` leaves behind.
 """

@@ -38,9 +38,10 @@ class BDConfig:
     ``epsilon_student`` = eps * N of p(j) ~ tanh(max((r_S - r_T) eps, 0)), the student's items; ``epsilon_teacher`` =
     eps * N of p(j) ~ exp((r_T - r_S) eps), the teacher's (published as eps = 1e-2 and 1e-4 at N = 25187).
     ``rank_sign=-1`` turns both differences round, as the authors' code does: learners then meet what they
-    over-rank. ``base_negatives``: ``"drawn"`` uses each drawn item as that row's BPR negative too, as the authors' code
-    does; ``"uniform"`` leaves BPR its uniform negatives, so that no item is pushed down by one term and up by the
-    other. ``teacher_lr``, ``teacher_weight_decay`` are the teacher's own.
+    over-rank. ``base_negatives``: ``"uniform"`` leaves BPR its uniform negatives; ``"drawn"`` uses each drawn item
+    as that row's BPR negative too, as the authors' code does. That fits ``rank_sign=-1`` (the items are hard
+    negatives); with the paper's sign one term would push down what the other pulls up. ``teacher_lr``,
+    ``teacher_weight_decay`` are the teacher's own.
     """
 
     weight: float = 0.5
@@ -52,7 +53,7 @@ class BDConfig:
     epsilon_student: float = 252.0
     epsilon_teacher: float = 2.5
     rank_sign: Literal[1, -1] = 1
-    base_negatives: Literal["drawn", "uniform"] = "drawn"
+    base_negatives: Literal["uniform", "drawn"] = "uniform"
     teacher_lr: float = 1e-3
     teacher_weight_decay: float = 0.0
     reduction: Reduction = "sum"
@@ -65,7 +66,7 @@ class BDConfig:
         positive(epsilon_student=self.epsilon_student, epsilon_teacher=self.epsilon_teacher, teacher_lr=self.teacher_lr)
         at_least(1, negatives=self.negatives, update=self.update)
         one_of("rank_sign", self.rank_sign, (1, -1))
-        one_of("base_negatives", self.base_negatives, ("drawn", "uniform"))
+        one_of("base_negatives", self.base_negatives, ("uniform", "drawn"))
         one_of("reduction", self.reduction, ("sum", "mean"))
 
 

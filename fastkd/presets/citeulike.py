@@ -52,7 +52,7 @@ CITEULIKE = StudyConfig(
             training={"weight_decay": 1e-4, "epochs": 200},
         ),
         "bd": MethodConfig(
-            options={"weight": 0.5, "teacher_weight": 0.5, "rank_sign": -1},
+            options={"weight": 0.5, "teacher_weight": 0.5, "rank_sign": -1, "base_negatives": "drawn"},
             training={"weight_decay": 0.0, "epochs": 40},
             warm_start="none",
         ),

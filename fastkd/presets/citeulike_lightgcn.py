@@ -39,7 +39,7 @@ CITEULIKE_LIGHTGCN: StudyConfig = dataclasses.replace(
             training={"weight_decay": 1e-5, "epochs": 30},
         ),
         "bd": MethodConfig(
-            options={"weight": 0.5, "teacher_weight": 0.5, "rank_sign": -1},
+            options={"weight": 0.5, "teacher_weight": 0.5, "rank_sign": -1, "base_negatives": "drawn"},
             training={"weight_decay": 0.0, "epochs": 10},
             warm_start="none",
         ),

@@ -46,7 +46,14 @@ DEMO = StudyConfig(
         ),
         "de": MethodConfig(options={"weight": 0.1, "experts": 4, "anneal_epochs": 40}),
         "bd": MethodConfig(
-            options={"weight": 0.5, "teacher_weight": 0.1, "rank_sign": -1, "update": 5, "teacher_weight_decay": 1e-3},
+            options={
+                "weight": 0.5,
+                "teacher_weight": 0.1,
+                "rank_sign": -1,
+                "base_negatives": "drawn",
+                "update": 5,
+                "teacher_weight_decay": 1e-3,
+            },
             training={"epochs": 20},
             warm_start="none",
         ),

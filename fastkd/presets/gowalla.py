@@ -50,7 +50,7 @@ GOWALLA = StudyConfig(
             training={"epochs": 15},
         ),
         "bd": MethodConfig(
-            options={"weight": 0.5, "teacher_weight": 0.5, "update": 10, "rank_sign": -1},
+            options={"weight": 0.5, "teacher_weight": 0.5, "update": 10, "rank_sign": -1, "base_negatives": "drawn"},
             training={"weight_decay": 0.0, "epochs": 10},
             warm_start="none",
         ),

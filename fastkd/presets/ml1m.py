@@ -41,7 +41,7 @@ ML1M = StudyConfig(
         ),
         "de": MethodConfig(options={"weight": 0.01, "experts": 5, "anneal_epochs": 10}),
         "bd": MethodConfig(
-            options={"weight": 0.5, "teacher_weight": 0.5, "rank_sign": -1},
+            options={"weight": 0.5, "teacher_weight": 0.5, "rank_sign": -1, "base_negatives": "drawn"},
             training={"epochs": 20},
             warm_start="none",
         ),

@@ -20,7 +20,9 @@ def bce(scores: np.ndarray, given: np.ndarray, temperature: float) -> np.ndarray
 
 class TestBD(MethodContract):
     name = "bd"
-    options: ClassVar = {"update": 2, "weight": 0.7, "teacher_weight": 0.3, "negatives": 2}
+    options: ClassVar = {
+        "update": 2, "weight": 0.7, "teacher_weight": 0.3, "negatives": 2, "base_negatives": "drawn",
+    }  # fmt: skip
     sources = ("model",)
     own_modules = True
 
@@ -40,6 +42,18 @@ class TestBD(MethodContract):
         found = world.loss(batch)
         assert found.kd.item() == pytest.approx(0.7 * reduce(to_student) + base + 0.3 * reduce(to_teacher), rel=1e-5)
         assert set(found.parts) == {"bd_to_student", "bd_to_teacher", "teacher_base"}
+
+    def test_uniform_negatives_are_the_trainers_and_both_sides_share_them(self):
+        world = self.started(base_negatives="uniform")
+        assert world.method.negatives(0) is None
+        drawn = world.batch(np.arange(40))
+        random = torch.randint(world.train.num_items, (40, 3), generator=Seeds(4).torch("negatives"))
+        batch = type(drawn)(drawn.entries, drawn.users, drawn.positives, random)
+        wanted = bpr(world.teacher.tables(), batch).item()
+        assert world.loss(batch).parts["teacher_base"].item() == pytest.approx(wanted, rel=1e-5)
+        # What is distilled does not depend on the negatives of the base loss.
+        other = type(drawn)(drawn.entries, drawn.users, drawn.positives, random.flip(0))
+        assert torch.equal(world.loss(batch).parts["bd_to_student"], world.loss(other).parts["bd_to_student"])
 
     def test_each_side_is_taught_and_neither_through_the_other(self):
         world = self.started(weight=0.0)
