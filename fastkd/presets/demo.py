@@ -54,7 +54,7 @@ DEMO = StudyConfig(
                 "update": 5,
                 "teacher_weight_decay": 1e-3,
             },
-            training={"epochs": 20},
+            training={"epochs": 20, "patience": 10},
             warm_start="none",
         ),
     },
