@@ -72,9 +72,16 @@ def markdown(study: Study) -> str:
         share = (model.get("recovered") or {}).get("ndcg@10")
         cells.append("-" if share is None else f"{100 * share:.0f} %")
         lines.append("| " + " | ".join(cells) + " |")
-    seeds = max(model["seeds"] for model in study["models"].values())
-    note = f"{seeds} seeds, mean ± standard deviation; the teacher is trained once. "
+    counts = {model["seeds"] for name, model in study["models"].items() if name != "teacher"}
+    seeds = f"{counts.pop()} seeds" if len(counts) == 1 else _counted(study)
+    note = f"{seeds}, mean ± standard deviation; the teacher is trained once. "
     return "\n".join([*lines, "", note + published.get("protocol", "Nothing is published for this split.")])
+
+
+def _counted(study: Study) -> str:
+    """Return how many seeds each student has, where they differ."""
+    students = ((LABELS[name], model["seeds"]) for name, model in study["models"].items() if name != "teacher")
+    return "seeds: " + ", ".join(f"{label} {count}" for label, count in students)
 
 
 def draw(studies: Sequence[Study], path: Path) -> None:
