@@ -37,6 +37,7 @@ lint: setup
 	$(BIN)/ruff format --check fastkd tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/compile_report.py --check
 
 slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -37,7 +37,8 @@ def choose(op: str, backend: str, device_type: str) -> str:
     """Return the name of the backend that runs ``op``.
 
     ``op``: name of the op and of its kernel files. ``backend``: ``"auto"`` takes the first of
-    :data:`fastkd.core.capability.BACKENDS` without an obstacle; any other is obeyed or refused, never replaced.
+    :data:`fastkd.core.capability.BACKENDS` without an obstacle (on the CPU never Triton's interpreter); any other is
+    obeyed or refused, never replaced.
     ``device_type``: where the tensors are (``"cpu"``, ``"cuda"``).
 
     Raises: ``ValueError`` for an unknown backend; ``BackendError`` with every obstacle.
@@ -58,14 +59,19 @@ def _choose(op: str, backend: str, device_type: str) -> str:
         known = ("auto", *BACKENDS)
         raise ValueError(f"unknown backend {backend!r}.{did_you_mean(str(backend), known)} Known: {', '.join(known)}")
     obstacles = {name: obstacle(op, name, device_type) for name in BACKENDS}
-    wanted = BACKENDS if backend == "auto" else (backend,)
+    wanted = (backend,) if backend != "auto" else _automatic(device_type)
     for name in wanted:
         if obstacles[name] is None:
             return name
     usable = [name for name, reason in obstacles.items() if reason is None]
-    reasons = "; ".join(f"{name}: {obstacles[name]}" for name in wanted)
+    reasons = "; ".join(f"{name}: {obstacles[name]}" for name in (BACKENDS if backend == "auto" else wanted))
     would = f" Backends that can: {', '.join(usable)}, or backend='auto'" if usable else ""
     raise BackendError(f"{op} cannot run with backend={backend!r} on {device_type} tensors. {reasons}.{would}")
+
+
+def _automatic(device_type: str) -> tuple[str, ...]:
+    # Triton's interpreter is for tests; nobody wants it by default.
+    return tuple(name for name in BACKENDS if name != "triton" or device_type == "cuda")
 
 
 @functools.cache

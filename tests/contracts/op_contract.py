@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from fastkd.core import capability
 from fastkd.core.errors import BackendError
 from fastkd.kernels.numba import _threads
-from fastkd.ops._dispatch import kernel
+from fastkd.ops import _dispatch
+from fastkd.ops._dispatch import has_kernel, kernel
 
-BACKENDS = ("reference", "numba")
+BACKENDS = ("reference", "numba", "triton")
+NATIVE = ("numba", "triton")
 
 
 def wave(a: int, b: int, f: float, p: float = 0.0) -> Tensor:
@@ -43,8 +48,40 @@ def assert_earned(found: Tensor, plain: Tensor, truth: Tensor, *, hair: float = 
         assert (found - truth).abs().max() <= allowed
 
 
+def backends_of(op: str) -> tuple[str, ...]:
+    """Return the backends that have a kernel for ``op``."""
+    return tuple(backend for backend in BACKENDS if has_kernel(op, backend))
+
+
+def poisoned(new: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an allocator whose memory is full of NaN, or of a huge number where it holds integers."""
+
+    def allocate(*args: Any, **kwargs: Any) -> Any:
+        memory = new(*args, **kwargs)
+        if isinstance(memory, Tensor):
+            return memory.fill_(float("nan") if memory.is_floating_point() else torch.iinfo(memory.dtype).max // 3)
+        memory.fill(float("nan") if memory.dtype.kind == "f" else np.iinfo(memory.dtype).max // 3)
+        return memory
+
+    return allocate
+
+
+def device_of(backend: str) -> str:
+    """Return where a backend's tensors live: triton on the GPU if there is one, else interpreted on the CPU."""
+    return "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+
+
+def interpreted(backend: str) -> bool:
+    """Return whether a test of this backend runs in the interpreter: keep its sizes small."""
+    return backend == "triton" and device_of(backend) == "cpu"
+
+
 class OpContract:
-    """Fill in ``op``, :meth:`inputs`, :meth:`call`, :meth:`by_hand` and :meth:`native_calls`."""
+    """Fill in ``op``, :meth:`inputs`, :meth:`call`, :meth:`by_hand` and :meth:`native_calls`.
+
+    A test asking for ``backend`` runs for every backend that has a kernel for ``op``, one asking for ``native`` for all
+    but the reference (``tests/conftest.py``). Triton runs on the GPU if there is one, else interpreted on the CPU.
+    """
 
     op: str
 
@@ -71,47 +108,49 @@ class OpContract:
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Return the value and the gradients for an upstream gradient that differs from entry to entry."""
         wanted = grad or [True] * len(inputs)
-        leaves = [t.detach().to(dtype).requires_grad_(g) for t, g in zip(inputs, wanted, strict=True)]
+        device = device_of(backend)
+        leaves = [t.detach().to(device, dtype).requires_grad_(g) for t, g in zip(inputs, wanted, strict=True)]
         value = self.call(leaves, backend)
-        upstream = torch.linspace(-1.5, 2.5, value.numel(), dtype=torch.float64).view(value.shape).to(value.dtype)
-        value.backward(upstream)
-        return value.detach(), [leaf.grad for leaf in leaves]
+        upstream = torch.linspace(-1.5, 2.5, value.numel(), dtype=torch.float64).view(value.shape)
+        value.backward(upstream.to(value.device, value.dtype))
+        return value.detach().cpu(), [leaf.grad if leaf.grad is None else leaf.grad.cpu() for leaf in leaves]
+
+    def value(self, inputs: Sequence[Tensor], backend: str) -> Tensor:
+        """Return the value alone, computed where the backend lives, on the CPU."""
+        return self.call([t.to(device_of(backend)) for t in inputs], backend).cpu()
 
     # -- meaning ------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("scale", [1.0, 1e4])
-    @pytest.mark.parametrize("backend", BACKENDS)
     def test_value_is_the_formula(self, backend, scale):
         inputs = self.inputs(scale=scale)
-        found = self.call(inputs, backend)
+        found = self.value(inputs, backend)
         assert found.dtype == torch.float64
         torch.testing.assert_close(found, self.by_hand(inputs), rtol=1e-12, atol=1e-12 * scale)
 
-    @pytest.mark.parametrize("backend", BACKENDS)
     def test_gradient_is_that_of_the_value(self, backend):
-        inputs = [t.requires_grad_() for t in self.inputs(rows=3, padded=False)]
+        inputs = [t.to(device_of(backend)).requires_grad_() for t in self.inputs(rows=3, padded=False)]
         assert torch.autograd.gradcheck(lambda *leaves: self.call(leaves, backend), inputs)
 
     @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
-    def test_native_strays_no_further_than_plain_torch(self, scale):
+    def test_native_strays_no_further_than_plain_torch(self, scale, native):
         inputs = [t.float() for t in self.inputs(rows=33, scale=scale)]
         truth, true_gradients = self.run(inputs, "reference", torch.float64)
         plain, plain_gradients = self.run(inputs, "reference", torch.float32)
-        found, gradients = self.run(inputs, "numba", torch.float32)
+        found, gradients = self.run(inputs, native, torch.float32)
         assert found.dtype == torch.float32
         assert_earned(found, plain, truth)
         for g, p, t in zip(gradients, plain_gradients, true_gradients, strict=True):
             assert g.dtype == torch.float32
             assert_earned(g, p, t)
 
-    def test_backends_agree_in_float64(self):
+    def test_backends_agree_in_float64(self, native):
         inputs = self.inputs(rows=33, scale=50.0)
-        expected, found = (self.run(inputs, backend, torch.float64) for backend in BACKENDS)
+        expected, found = (self.run(inputs, backend, torch.float64) for backend in ("reference", native))
         torch.testing.assert_close(found[0], expected[0], rtol=1e-12, atol=1e-12)
         for g, e in zip(found[1], expected[1], strict=True):
             torch.testing.assert_close(g, e, rtol=1e-10, atol=1e-10)
 
-    @pytest.mark.parametrize("backend", BACKENDS)
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_is_computed_in_float32(self, backend, dtype):
         inputs = [t.to(dtype) for t in self.inputs()]
@@ -122,7 +161,6 @@ class OpContract:
         for g, f in zip(gradients, full, strict=True):
             assert torch.equal(g, f.to(dtype))
 
-    @pytest.mark.parametrize("backend", BACKENDS)
     def test_no_rows(self, backend):
         value, gradients = self.run(self.inputs(rows=0), backend, torch.float32)
         assert value.shape[0] == 0
@@ -130,7 +168,6 @@ class OpContract:
 
     # -- autograd -----------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("backend", BACKENDS)
     def test_gradient_only_where_wanted(self, backend):
         inputs = self.inputs()
         _, full = self.run(inputs, backend, torch.float32)
@@ -139,13 +176,14 @@ class OpContract:
             _, gradients = self.run(inputs, backend, torch.float32, grad=wanted)
             assert [g is not None for g in gradients] == wanted
             assert torch.equal(gradients[i], full[i])
+        inputs = [t.to(device_of(backend)) for t in inputs]
         assert not self.call(inputs, backend).requires_grad
         with torch.no_grad():
             assert not self.call([t.clone().requires_grad_() for t in inputs], backend).requires_grad
 
-    def test_native_refuses_a_second_derivative(self):
-        inputs = [t.requires_grad_() for t in self.inputs(padded=False)]
-        gradients = torch.autograd.grad(self.call(inputs, "numba").sum(), inputs, create_graph=True)
+    def test_native_refuses_a_second_derivative(self, native):
+        inputs = [t.to(device_of(native)).requires_grad_() for t in self.inputs(padded=False)]
+        gradients = torch.autograd.grad(self.call(inputs, native).sum(), inputs, create_graph=True)
         with pytest.raises(RuntimeError, match="backend='reference'"):
             sum(g.square().sum() for g in gradients).backward()
 
@@ -153,38 +191,30 @@ class OpContract:
         inputs = [t.requires_grad_() for t in self.inputs(rows=2, padded=False)]
         assert torch.autograd.gradgradcheck(lambda *leaves: self.call(leaves, "reference"), inputs)
 
-    def test_backward_twice_gives_the_same(self):
-        inputs = [t.float().requires_grad_() for t in self.inputs()]
-        total = self.call(inputs, "numba").nan_to_num(neginf=0.0).sum()
+    def test_backward_twice_gives_the_same(self, native):
+        inputs = [t.float().to(device_of(native)).requires_grad_() for t in self.inputs()]
+        total = self.call(inputs, native).nan_to_num(neginf=0.0).sum()
         first = torch.autograd.grad(total, inputs, retain_graph=True)
         for a, b in zip(first, torch.autograd.grad(total, inputs), strict=True):
             assert torch.equal(a, b)
 
     # -- memory, threads ----------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("backend", BACKENDS)
     def test_strides_do_not_matter(self, backend):
-        inputs = [t.float() for t in self.inputs()]
+        inputs = [t.float().to(device_of(backend)) for t in self.inputs()]
         strided = [torch.stack([t, torch.full_like(t, torch.nan)], dim=-1)[..., 0] for t in inputs]
         assert not any(t.is_contiguous() for t in strided)
         assert torch.equal(self.call(inputs, backend), self.call(strided, backend))
         leaves = [t.detach().requires_grad_() for t in strided]
         value = self.call(leaves, backend)
-        value.backward(torch.ones(()).expand(value.shape))
+        value.backward(torch.ones((), device=value.device).expand(value.shape))
 
-    def test_no_result_comes_from_uninitialised_memory(self, monkeypatch):
+    def test_no_result_comes_from_uninitialised_memory(self, monkeypatch, native):
         inputs = self.inputs()
-        expected = self.run(inputs, "numba", torch.float32)
-        module = kernel(self.op, "numba")
-        plain = module.new
-
-        def poisoned(*args: Any, **kwargs: Any) -> Any:
-            array = plain(*args, **kwargs)
-            array.fill(float("nan"))
-            return array
-
-        monkeypatch.setattr(module, "new", poisoned)
-        value, gradients = self.run(inputs, "numba", torch.float32)
+        expected = self.run(inputs, native, torch.float32)
+        module = kernel(self.op, native)
+        monkeypatch.setattr(module, "new", poisoned(module.new))
+        value, gradients = self.run(inputs, native, torch.float32)
         assert torch.equal(value, expected[0])
         for g, e in zip(gradients, expected[1], strict=True):
             assert torch.equal(g, e)
@@ -218,12 +248,13 @@ class OpContract:
         for op, arguments in self.native_calls():
             torch.library.opcheck(op, arguments)
 
-    @pytest.mark.parametrize("backend", BACKENDS)
     def test_compiles_without_a_graph_break(self, backend):
         torch.compiler.reset()
         compiled = torch.compile(self.call, fullgraph=True, backend="aot_eager", dynamic=True)
         for rows in (3, 5):
-            leaves = [[t.float().requires_grad_() for t in self.inputs(rows=rows, padded=False)] for _ in range(2)]
+            device = device_of(backend)
+            inputs = [t.float().to(device) for t in self.inputs(rows=rows, padded=False)]
+            leaves = [[t.clone().requires_grad_() for t in inputs] for _ in range(2)]
             expected, found = self.call(leaves[0], backend), compiled(leaves[1], backend)
             torch.testing.assert_close(found, expected)
             for value in (expected, found):
@@ -231,25 +262,39 @@ class OpContract:
             for a, b in zip(*leaves, strict=True):
                 torch.testing.assert_close(a.grad, b.grad)
 
-    @pytest.mark.parametrize("backend", BACKENDS)
     def test_autocast(self, backend):
-        inputs = [t.float().requires_grad_() for t in self.inputs(padded=False)]
-        with torch.autocast("cpu", torch.bfloat16):
+        device = device_of(backend)
+        inputs = [t.float().to(device).requires_grad_() for t in self.inputs(padded=False)]
+        with torch.autocast(device, torch.bfloat16):
             width = inputs[-1].shape[-1]
-            mixed = [*inputs[:-1], torch.nn.functional.linear(inputs[-1], torch.eye(width))]
+            mixed = [*inputs[:-1], torch.nn.functional.linear(inputs[-1], torch.eye(width, device=device))]
             assert mixed[-1].dtype == torch.bfloat16
             value = self.call(mixed, backend)
         assert value.dtype == torch.float32
         value.sum().backward()
         assert all(t.grad is not None and t.grad.dtype == torch.float32 for t in inputs)
 
-    def test_backends_are_obeyed_or_refused(self):
+    def test_backends_are_obeyed_or_refused(self, monkeypatch):
         inputs = self.inputs()
-        with pytest.raises(BackendError, match=rf"{self.op} cannot run with backend='triton' on cpu.*reference"):
-            self.call(inputs, "triton")
         with pytest.raises(ValueError, match=r"unknown backend 'nunba'.*'numba'"):
             self.call(inputs, "nunba")
         assert torch.equal(self.call(inputs), self.call(inputs, "numba"))
+        with (
+            without_interpreter(monkeypatch),
+            pytest.raises(BackendError, match=rf"{self.op} cannot run with backend='triton' on cpu.*reference"),
+        ):
+            self.call(inputs, "triton")
+
+
+@contextlib.contextmanager
+def without_interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make dispatch see a machine without Triton's interpreter."""
+    with monkeypatch.context() as patch:
+        capability.backend_obstacle.cache_clear()
+        patch.setattr(capability, "interpreting", lambda: False)
+        patch.setattr(_dispatch, "_CHOSEN", {})
+        yield
+    capability.backend_obstacle.cache_clear()
 
 
 def run_fresh(code: str) -> str:

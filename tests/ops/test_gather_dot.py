@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.ops import gather_dot
-from tests.contracts.op_contract import BACKENDS, OpContract, wave
+from tests.contracts.op_contract import OpContract, backends_of, wave
+
+BACKENDS = backends_of("gather_dot")
 
 ITEMS = 150
 

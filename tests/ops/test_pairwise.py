@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from fastkd.ops import pairwise
-from tests.contracts.op_contract import BACKENDS, OpContract, pad, wave
+from tests.contracts.op_contract import OpContract, backends_of, pad, wave
+
+BACKENDS = backends_of("pairwise")
 
 MARGIN = 0.7
 

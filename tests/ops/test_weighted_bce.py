@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from fastkd.ops import weighted_bce
-from tests.contracts.op_contract import BACKENDS, OpContract, pad, wave
+from tests.contracts.op_contract import OpContract, backends_of, pad, wave
+
+BACKENDS = backends_of("weighted_bce")
 
 
 def softplus(x):

@@ -1,1 +1,1 @@
-"""GPU kernels: the room is ready, no kernel lives here yet. Ops find a kernel by its file, so adding one is enough."""
+"""GPU kernels. Ops find a kernel by its file; nothing here loads before the first call that needs it."""

@@ -1,0 +1,23 @@
+"""Without a GPU, Triton kernels run in its interpreter, which must be switched on before triton is first imported."""
+
+import os
+import sys
+
+import pytest
+import torch
+
+if not torch.cuda.is_available() and "triton" not in sys.modules:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give the op contract's tests their ``backend`` and ``native``: those that have a kernel for the op."""
+    op = getattr(metafunc.cls, "op", None)
+    if op is None or not hasattr(metafunc.cls, "native_calls"):
+        return
+    from tests.contracts.op_contract import NATIVE, backends_of
+
+    marked = {name for mark in metafunc.definition.iter_markers("parametrize") for name in mark.args[0].split(",")}
+    for name, known in (("backend", backends_of(op)), ("native", [b for b in backends_of(op) if b in NATIVE])):
+        if name in metafunc.fixturenames and name not in marked:
+            metafunc.parametrize(name, known)
