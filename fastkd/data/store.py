@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fastkd.core.errors import DataError
 from fastkd.core.files import sync_folder
 from fastkd.core.interactions import Interactions, id_dtype
+from fastkd.core.manifest import check_file, read_manifest
 from fastkd.data.dataset import Dataset, IdMap
 from fastkd.data.splits import PARTS
 
@@ -153,16 +154,7 @@ def _swap(temporary: Path, target: Path) -> None:
 
 def _read_manifest(root: Path, *, any_version: bool = False) -> dict[str, Any]:
     path = root / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {root} is not a fastkd store") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path}: not the manifest of a fastkd store (format must be {FORMAT!r})")
-    if not any_version and manifest.get("version") != VERSION:
-        raise DataError(f"{path}: store version {manifest.get('version')!r}; this fastkd reads version {VERSION}")
+    manifest = read_manifest(path, kind=FORMAT, version=None if any_version else VERSION, error=DataError)
     missing = [
         k for k in ("name", "num_users", "num_items", "arrays", "content_hash", "provenance") if k not in manifest
     ]
@@ -179,14 +171,7 @@ def _open_array(root: Path, name: str, entry: Any, verify: bool) -> NDArray[Any]
         or not {"bytes", "shape", "dtype", "blake2b"} <= set(entry)
     ):
         raise DataError(f"{root / MANIFEST}: malformed entry for array {name!r}")
-    if not path.is_file():
-        raise DataError(f"{path}: missing from the store")
-    if path.stat().st_size != entry["bytes"]:
-        raise DataError(
-            f"{path}: {path.stat().st_size} bytes, the manifest says {entry['bytes']}: truncated or replaced"
-        )
-    if verify and checksum(path, "blake2b") != entry["blake2b"]:
-        raise DataError(f"{path}: checksum differs from the manifest: the file is corrupt")
+    check_file(path, entry["bytes"], entry["blake2b"], error=DataError, verify=verify)
     try:
         # copy-on-write: writable for torch, the file stays as it is
         array = np.load(path, mmap_mode="c" if 0 not in entry["shape"] else None, allow_pickle=False)

@@ -15,7 +15,6 @@ export that is written over an older one is at every instant either the old or t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 from fastkd.core.errors import CheckpointError, DataError
 from fastkd.core.files import atomic_path, write_text
 from fastkd.core.interactions import Interactions
+from fastkd.core.manifest import check_file, digest_of, read_manifest
 from fastkd.data.dataset import IdMap
 from fastkd.models.protocol import Tables
 
@@ -130,15 +130,10 @@ def _store(folder: Path, name: str, suffix: str, write: Callable[[Path], None]) 
     staged = folder / f"{name}.staged{suffix}"
     with atomic_path(staged) as temporary:
         write(temporary)
-    digest = _digest(staged)
+    digest = digest_of(staged)
     final = folder / f"{name}-{digest[:12]}{suffix}"
     staged.replace(final)
     return {"file": final.name, "bytes": final.stat().st_size, "blake2b": digest}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _save_npy(array: NDArray[Any], path: Path) -> None:
@@ -187,16 +182,7 @@ def _files_of_older(folder: Path) -> set[str]:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"no export in {folder}: cannot read {_MANIFEST} ({error.strerror})") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not the manifest of a {FORMAT}")
-    if manifest.get("version") != VERSION:
-        raise CheckpointError(f"{path} has version {manifest.get('version')!r}, this fastkd reads {VERSION}")
+    manifest = read_manifest(path, kind=FORMAT, version=VERSION, error=CheckpointError)
     files = manifest.get("files")
     if not isinstance(files, dict) or not {"tables", "user_ids", "item_ids"} <= set(files):
         raise CheckpointError(f"{path} lists no tables, user_ids and item_ids")
@@ -209,11 +195,5 @@ def _checked(folder: Path, entry: Any, verify: bool) -> Path:
     if not isinstance(name, str) or Path(name).name != name:
         raise CheckpointError(f"the manifest in {folder} names the file {name!r}, which is not inside it")
     path = folder / name
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing")
-    size = path.stat().st_size
-    if size != entry.get("bytes"):
-        raise CheckpointError(f"{path} has {size} bytes, the manifest says {entry.get('bytes')}: truncated or altered")
-    if verify and _digest(path) != entry.get("blake2b"):
-        raise CheckpointError(f"{path} does not match its hash in the manifest: altered")
+    check_file(path, entry.get("bytes"), entry.get("blake2b"), error=CheckpointError, verify=verify)
     return path

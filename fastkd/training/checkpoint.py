@@ -30,7 +30,9 @@ from torch import Tensor
 from fastkd.core.capability import version_of
 from fastkd.core.errors import CheckpointError
 from fastkd.core.files import sync_folder
-from fastkd.training.tensor_file import FileRecord, check_file, read_tensors, write_chunks, write_tensors
+from fastkd.core.manifest import check_file
+from fastkd.core.manifest import read_manifest as manifest_of
+from fastkd.training.tensor_file import read_tensors, write_chunks, write_tensors
 
 FORMAT = "fastkd-checkpoint"
 VERSION = 1
@@ -95,7 +97,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     for name, record in manifest["files"].items():
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise CheckpointError(f"{folder / MANIFEST} lists {name!r}, which is no safetensors file of its folder")
-        check_file(folder / name, FileRecord(**record))
+        check_file(folder / name, record["bytes"], record["blake2b"], error=CheckpointError)
         tensors[name.removesuffix(".safetensors")] = read_tensors(folder / name)
     identity = Identity(manifest["config"], manifest["data_hash"])
     return Checkpoint(tensors, manifest["state"], identity, folder)
@@ -104,16 +106,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of ``folder`` once its format, version and own digest are found right."""
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"no checkpoint in {folder}: cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is corrupt: not JSON ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not the manifest of a {FORMAT}")
-    if manifest.get("version") != VERSION:
-        raise CheckpointError(f"{path} has format version {manifest.get('version')!r}; this fastkd reads {VERSION}")
+    manifest = manifest_of(path, kind=FORMAT, version=VERSION, error=CheckpointError)
     claimed = manifest.pop("checksum", None)
     if claimed != _digest(manifest):
         raise CheckpointError(f"{path} is corrupt: its content does not match its own checksum {claimed!r}")

@@ -93,20 +93,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def check_file(path: Path, record: FileRecord) -> None:
-    """Raise ``CheckpointError`` naming ``path`` unless it has the recorded size and digest."""
-    try:
-        size = path.stat().st_size
-        if size != record.bytes:
-            raise CheckpointError(f"{path} holds {size} bytes, its manifest says {record.bytes}: truncated or replaced")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    if found != record.blake2b:
-        raise CheckpointError(f"{path} is corrupt: blake2b {found[:16]}..., its manifest says {record.blake2b[:16]}...")
-
-
 def _kind(name: str, value: Tensor | NDArray[Any]) -> tuple[str, int]:
     """Return the format's dtype name and the size in bytes."""
     dtype = str(value.dtype).removeprefix("torch.")

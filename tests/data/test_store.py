@@ -82,7 +82,7 @@ def test_nothing_else_is_left_behind_and_existing_folders_are_safe(tmp_path):
     foreign = tmp_path / "thesis"
     foreign.mkdir()
     (foreign / "draft.txt").write_text("precious")
-    with pytest.raises(DataError, match="not a fastkd store"):
+    with pytest.raises(DataError, match=r"no fastkd-store in|not the manifest"):
         save_store(TOY, foreign, overwrite=True)
     assert (foreign / "draft.txt").read_text() == "precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s", "thesis"]
@@ -111,18 +111,18 @@ def edit_manifest(folder, **changes):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "manifest.json").unlink(), r"manifest\.json: cannot be read"),
-        (lambda f: (f / "manifest.json").write_text('{"format"'), r"manifest\.json: not valid JSON"),
-        (lambda f: (f / "manifest.json").write_text("[1]"), r"manifest\.json: not the manifest"),
-        (lambda f: edit_manifest(f, format="other"), "not the manifest of a fastkd store"),
-        (lambda f: edit_manifest(f, version=99), "store version 99; this fastkd reads version 1"),
+        (lambda f: (f / "manifest.json").unlink(), r"cannot read .*manifest\.json: No such"),
+        (lambda f: (f / "manifest.json").write_text('{"format"'), r"manifest\.json is corrupt: not JSON"),
+        (lambda f: (f / "manifest.json").write_text("[1]"), r"manifest\.json is not the manifest of a fastkd-store"),
+        (lambda f: edit_manifest(f, format="other"), "not the manifest of a fastkd-store"),
+        (lambda f: edit_manifest(f, version=99), "format version 99; this fastkd reads 1"),
         (lambda f: edit_manifest(f, users={}), "malformed manifest"),
         (lambda f: edit_manifest(f, arrays={}), "malformed manifest"),
         (lambda f: edit_manifest(f, arrays={"../x": {}}), "malformed entry for array"),
         (lambda f: edit_manifest(f, num_items=2), "does not fit 4 users, 2 items|outside"),
         (lambda f: edit_manifest(f, num_users=5), "does not fit 5 users"),
-        (lambda f: (f / "test.indptr.npy").unlink(), r"test\.indptr\.npy: missing"),
-        (lambda f: (f / "users.npy").write_bytes(b""), r"users\.npy: 0 bytes, the manifest says"),
+        (lambda f: (f / "test.indptr.npy").unlink(), r"cannot read .*test\.indptr\.npy: No such file"),
+        (lambda f: (f / "users.npy").write_bytes(b""), r"users\.npy holds 0 bytes, its manifest says"),
     ],
 )
 @pytest.mark.parametrize("verify", [True, False])
@@ -141,7 +141,7 @@ def test_one_flipped_bit_is_found(tmp_path, name):
     raw = bytearray((folder / name).read_bytes())
     raw[-3] ^= 1
     (folder / name).write_bytes(bytes(raw))
-    with pytest.raises(DataError, match=f"{name}: checksum differs"):
+    with pytest.raises(DataError, match=f"{name} is corrupt: blake2b"):
         open_store(folder)
 
 

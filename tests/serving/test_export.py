@@ -118,14 +118,14 @@ def test_damage_is_found_and_named(tmp_path):
     (tables,) = tmp_path.glob("tables-*")
     content = tables.read_bytes()
     tables.write_bytes(content[:-1])
-    with pytest.raises(CheckpointError, match=rf"{tables.name} has {len(content) - 1} bytes.*says {len(content)}"):
+    with pytest.raises(CheckpointError, match=rf"{tables.name} holds {len(content) - 1} bytes.*says {len(content)}"):
         load_export(tmp_path)
     tables.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(CheckpointError, match=f"{tables.name} does not match its hash"):
+    with pytest.raises(CheckpointError, match=f"{tables.name} is corrupt: blake2b"):
         load_export(tmp_path)
     load_export(tmp_path, verify=False)
     tables.unlink()
-    with pytest.raises(CheckpointError, match=f"{tables.name} is missing"):
+    with pytest.raises(CheckpointError, match=f"cannot read .*{tables.name}: No such file"):
         load_export(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_damage_is_found_and_named(tmp_path):
     ("change", "says"),
     [
         ({"format": "other"}, "not the manifest of a fastkd-export"),
-        ({"version": 99}, "version 99, this fastkd reads 1"),
+        ({"version": 99}, "version 99; this fastkd reads 1"),
         ({"files": {}}, "lists no tables"),
     ],
 )
@@ -167,10 +167,10 @@ def test_pickled_ids_are_never_loaded(tmp_path):
 
 
 def test_no_export_no_manifest_and_broken_json(tmp_path):
-    with pytest.raises(CheckpointError, match="no export in"):
+    with pytest.raises(CheckpointError, match="no fastkd-export in"):
         load_export(tmp_path / "nowhere")
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(CheckpointError, match="is not JSON"):
+    with pytest.raises(CheckpointError, match="is corrupt: not JSON"):
         load_export(tmp_path)
 
 

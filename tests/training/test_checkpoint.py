@@ -121,7 +121,9 @@ def test_every_single_byte_of_the_manifest_counts(tmp_path):
 
 
 def test_a_foreign_or_newer_manifest_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=rf"no checkpoint in {tmp_path}: cannot read .*manifest\.json: No such"):
+    with pytest.raises(
+        CheckpointError, match=rf"no fastkd-checkpoint in {tmp_path}: cannot read .*manifest\.json: No such"
+    ):
         read_manifest(tmp_path)
     path = tmp_path / "manifest.json"
     for text in ("[]", '{"format": "other"}', "3"):
