@@ -153,7 +153,12 @@ class Interactions:
 
     def item_counts(self) -> Offsets:
         """Return the number of users of each item, ``int64[num_items]``."""
-        return np.bincount(self.indices, minlength=self.num_items).astype(np.int64, copy=False)
+        counts = np.zeros(self.num_items, dtype=np.int64)
+        # bincount casts what it counts to int64: in stretches, so that no copy outgrows the counts.
+        step = max(2**20, self.num_items)
+        for begin in range(0, self.nnz, step):
+            counts += np.bincount(self.indices[begin : begin + step], minlength=self.num_items)
+        return counts
 
     def entry_users(self) -> Ids:
         """Return the user of each entry, parallel to ``indices``."""

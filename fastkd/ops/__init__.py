@@ -1,26 +1,67 @@
 """Functional API: plain tensors in, autograd out; ``backend=`` picks who runs it and never what it means."""
 
+from fastkd.ops._explain_rank_topk import TopKExplanation, explain_rank_topk
+from fastkd.ops._explain_sample_rank_discrepancy import DiscrepancyExplanation, explain_sample_rank_discrepancy
+from fastkd.ops.catalogue_divergence import catalogue_divergence
+from fastkd.ops.catalogue_logsumexp import catalogue_logsumexp
+from fastkd.ops.catalogue_softmax import catalogue_softmax
 from fastkd.ops.expert_mixture import expert_choice, expert_mixture
 from fastkd.ops.gather_dot import gather_dot
-from fastkd.ops.pairwise import pairwise
+from fastkd.ops.lambda_pairs import lambda_pairs, lambda_pairs_from_embeddings
+from fastkd.ops.listnet import listnet
+from fastkd.ops.listnet_from_embeddings import listnet_from_embeddings
+from fastkd.ops.pairwise import pairwise, pairwise_from_embeddings
+from fastkd.ops.rank_of import rank_of
 from fastkd.ops.rank_topk import TopK, rank_topk
-from fastkd.ops.relaxed_ranking import relaxed_ranking, relaxed_ranking_from_embeddings
+from fastkd.ops.ranks_within import ranks_within
+from fastkd.ops.relaxed_ranking import relaxed_ranking
+from fastkd.ops.relaxed_ranking_from_embeddings import relaxed_ranking_from_embeddings
+from fastkd.ops.row_gradient import row_gradient
+from fastkd.ops.row_update import row_adagrad, row_adam, row_sgd
 from fastkd.ops.sample_rank_discrepancy import sample_rank_discrepancy
 from fastkd.ops.sample_ranked import sample_ranked
+from fastkd.ops.sample_softmax import sample_softmax
+from fastkd.ops.sample_unobserved import sample_unobserved
+from fastkd.ops.sampled_softmax import sampled_softmax
 from fastkd.ops.score_topk_chunked import score_topk_chunked
-from fastkd.ops.weighted_bce import weighted_bce
+from fastkd.ops.soft_bce import soft_bce, soft_bce_from_embeddings
+from fastkd.ops.weighted_bce import weighted_bce, weighted_bce_from_embeddings
 
 __all__ = [
+    "DiscrepancyExplanation",
     "TopK",
+    "TopKExplanation",
+    "catalogue_divergence",
+    "catalogue_logsumexp",
+    "catalogue_softmax",
     "expert_choice",
     "expert_mixture",
+    "explain_rank_topk",
+    "explain_sample_rank_discrepancy",
     "gather_dot",
+    "lambda_pairs",
+    "lambda_pairs_from_embeddings",
+    "listnet",
+    "listnet_from_embeddings",
     "pairwise",
+    "pairwise_from_embeddings",
+    "rank_of",
     "rank_topk",
+    "ranks_within",
     "relaxed_ranking",
     "relaxed_ranking_from_embeddings",
+    "row_adagrad",
+    "row_adam",
+    "row_gradient",
+    "row_sgd",
     "sample_rank_discrepancy",
     "sample_ranked",
+    "sample_softmax",
+    "sample_unobserved",
+    "sampled_softmax",
     "score_topk_chunked",
+    "soft_bce",
+    "soft_bce_from_embeddings",
     "weighted_bce",
+    "weighted_bce_from_embeddings",
 ]

@@ -6,14 +6,12 @@ distillation; with nothing unranked it is ListMLE (Xia et al., ICML'08).
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fastkd.kernels.reference import relaxed_ranking as reference
-from fastkd.ops._checks import check_constant, check_device, check_float, check_ids, check_rows
+from fastkd.ops._checks import check_constant, check_float, check_rows
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss
-from fastkd.ops.gather_dot import gather_dot
 
 _native = define_row_loss(
     "relaxed_ranking(Tensor ranked, Tensor unranked, Tensor? weights, bool gradient, str backend)"
@@ -47,37 +45,3 @@ def relaxed_ranking(
     if chosen == "reference":
         return reference.relaxed_ranking(ranked, unranked, weights)
     return _native(ranked, unranked, weights, False, chosen)
-
-
-def relaxed_ranking_from_embeddings(
-    users: Tensor,
-    items: Tensor,
-    ranked_ids: Tensor,
-    unranked_ids: Tensor,
-    *,
-    weights: Tensor | None = None,
-    validate: bool = True,
-    backend: str = "auto",
-) -> Tensor:
-    """Return :func:`relaxed_ranking` of the inner products of users with their listed items.
-
-    ``users``: Float[B, D], one vector per row.
-    ``items``: Float[N, D], the whole table. Its gradient is dense.
-    ``ranked_ids``: Int64[B, K], best first, and ``unranked_ids`` Int64[B, L]; -1 is padding.
-    ``weights``: Float[B, K], see :func:`relaxed_ranking`.
-    ``validate``: see :func:`fastkd.ops.gather_dot`.
-    ``backend``: as in :func:`relaxed_ranking`.
-
-    Returns Float[B]; nothing of size B x (K + L) x D is made, save by the reference.
-    """
-    check_float("users", users, "B D")
-    check_ids("ranked_ids", ranked_ids, "B K")
-    check_ids("unranked_ids", unranked_ids, "B L")
-    check_rows("users", users, "ranked_ids", ranked_ids)
-    check_rows("users", users, "unranked_ids", unranked_ids)
-    if weights is not None:
-        check_device("users", users, "weights", weights)
-    # One call for both lists: one pass over the table's gradient instead of two.
-    scores = gather_dot(users, items, torch.cat([ranked_ids, unranked_ids], 1), validate=validate, backend=backend)
-    ranked, unranked = scores[:, : ranked_ids.shape[1]], scores[:, ranked_ids.shape[1] :]
-    return relaxed_ranking(ranked, unranked, weights=weights, backend=backend)

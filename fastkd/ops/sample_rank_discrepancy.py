@@ -1,156 +1,184 @@
-"""Items that one model ranks far above another, drawn with replacement: the samples of Bidirectional Distillation."""
+"""Items that one model ranks far above another, drawn at random: the samples of Bidirectional Distillation."""
 
 from __future__ import annotations
 
-import math
-from typing import Literal, get_args
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.core.errors import DataError
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
-from fastkd.ops._checks import check_float, check_ids
-from fastkd.ops._dispatch import choose, kernel
+from fastkd.kernels._discrepancy import rule
+from fastkd.kernels.reference import sample_rank_discrepancy as reference
+from fastkd.kernels.reference._ranking import excluded_items
+from fastkd.ops._discrepancy_checks import (
+    Direction,
+    Side,
+    check_left,
+    check_options,
+    check_sides,
+    check_users,
+    offsets_of,
+)
+from fastkd.ops._dispatch import choose
+from fastkd.ops._library import define, launch
 
-Direction = Literal["teacher_to_student", "student_to_teacher"]
+Model = tuple[Tensor, Tensor | None]
+
+_FINISH_CELLS = 1 << 24
+"""Ranks of all items held at a time for users whose proposals did not suffice on a GPU."""
 
 
 def sample_rank_discrepancy(
-    teacher: tuple[Tensor, Tensor],
-    student: tuple[Tensor, Tensor],
+    teacher: Side,
+    student: Side,
     n_per_user: int | Tensor,
     *,
-    users: Tensor,
+    users: Tensor | None = None,
     direction: Direction,
     epsilon: float,
     exclude: Interactions,
     seed: int,
     epoch: int,
+    replacement: bool = True,
     rank_sign: Literal[1, -1] = 1,
+    complete: bool = True,
     backend: str = "auto",
 ) -> Tensor:
-    """Return items drawn, with replacement, by how differently teacher and student rank them.
+    """Return items drawn by how differently teacher and student rank them.
 
     Over the items O_u that user u has not seen, ``r`` = 1 for the best (order of :func:`fastkd.ops.rank_topk`):
 
     - ``teacher_to_student``: ``w_j = tanh(max((r_S(j) - r_T(j)) epsilon, 0))``, what the student ranks too low;
       uniform over O_u where all weights are 0.
-    - ``student_to_teacher``: ``w_j = exp((r_T(j) - r_S(j)) epsilon)``, evaluated relative to the largest.
+    - ``student_to_teacher``: ``w_j = exp((r_T(j) - r_S(j)) epsilon)``.
 
-    Draw s of user u is the inverse of the running sum of weights at a uniform of Philox4x32-10 with key
-    ``Seeds(seed).key("sample_rank_discrepancy/" + direction, epoch)`` and counter ``(s, user low, user high, 0)``. So
-    it does not depend on the batch, threads or backend; scores are canonical, equal to the last bit everywhere.
+    A side given as ranked lists knows the ranks of what it lists, the place in the list, and every other item ties at
+    M + 1; so it stands for BD with a teacher whose rankings end there.
+
+    Weights are whole multiples of ``2**-b`` of the largest, ``b = 62 - bit_length(N - 1)`` (42 at a million items), so
+    the distribution is the formula's to within ``N 2**-b`` in total variation. Proposals are drawn uniformly and
+    accepted by their weight; only they are ranked. Where too few are accepted, or ``epsilon (N - 1) > 3`` in the
+    exponential form, all items of the user are ranked and his draws made by inversion. The stream, which is the same
+    either way, is stated in ``fastkd/kernels/reference/sample_rank_discrepancy.py``; its key is
+    ``Seeds(seed).key("sample_rank_discrepancy/" + direction, epoch)``. A draw depends on (seed, epoch, user, slot)
+    alone: not on the batch, threads or backend, nor on how many others are drawn.
 
     Args:
-        teacher: (Float[U, D], Float[N, D]), tables whose inner products are the scores.
-        student: likewise; its D may differ.
+        teacher: (Float[U, D], Float[N, D]), tables whose inner products are the scores; or Int64[U, M], ranked lists
+            (``TopKLists.ids``), best first, -1 where a list ends early. Make lists with the same ``exclude``: a seen
+            item in one keeps its place. Of an item listed twice the first place counts; places from N on do not.
+        student: likewise; its D or M may differ.
         n_per_user: draws per user, a number or Int64[B].
-        users: Int64[B], rows of the user tables and of ``exclude``; also the random counter.
+        users: Int64[B], rows of the user tables and of ``exclude``, also the random counter; None: all in order.
         direction: who teaches.
         epsilon: per rank, above 0. A value c published as ``epsilon times N`` is ``epsilon=c / N``.
-        exclude: seen items of all U users; never drawn.
+        exclude: seen items of all U users; never drawn. Before ``torch.compile``, call ``exclude.to_torch(device)``
+            once.
         seed: root seed of the draw.
         epoch: epoch of the draw.
+        replacement: False: the items of a user are distinct, drawn one after the other from what is left.
         rank_sign: -1 swaps the ranks' roles, as the authors' notebooks do (they rank in ascending order).
-        backend: ``"auto"``, ``"numba"`` or ``"reference"``; both run on the CPU, the reference makes dense chunks.
+        complete: on a GPU, False never waits for the device and leaves -1 where the first pool of proposals was not
+            enough; True looks, and ranks all items of those users, 2**24 ranks at a time. Other backends are
+            always complete.
+        backend: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     Returns:
-        Int64[sum of n_per_user] in the order of ``users``. With ``users = arange(U)`` and
-        ``n_per_user = exclude.degrees() * n`` it reshapes to [nnz, n], aligned with ``exclude.indices``.
+        Int64[B, n] for a number n; Int64[sum of n_per_user] in the order of ``users`` for a tensor. With all users and
+        ``n_per_user = exclude.degrees() * n`` it reshapes to [nnz, n], aligned with ``exclude.indices``. Memory beyond
+        the tables: the proposals looked at, or O(N) per thread for users drawn by inversion.
 
     Raises:
-        TypeError, ValueError: arguments that do not fit. DataError: a user with draws to make who has seen everything.
+        TypeError, ValueError: arguments that do not fit. DataError: a user with too few items left for his draws.
 
     Source: Kweon et al., "Bidirectional Distillation for Top-K Recommender System" (WWW'21).
     """
-    num_items = _check_tables(teacher, student, exclude)
-    _check_options(direction, epsilon, epoch, rank_sign)
-    ids = _check_users(users, exclude.num_users)
-    offsets = _offsets(n_per_user, len(ids))
-    rows = exclude.rows(ids.numpy())
-    _check_allowed(ids, rows, offsets)
-    table, shifted = weight_table(direction, epsilon, num_items)
-    module = kernel("sample_rank_discrepancy", choose("sample_rank_discrepancy", backend, "cpu"))
-    key = Seeds(seed).key(f"sample_rank_discrepancy/{direction}", epoch)
-    host = [(u.detach().cpu(), v.detach().cpu()) for u, v in (teacher, student)]
-    if len(ids) == 0 or offsets[-1] == 0:
-        return torch.empty(0, dtype=torch.int64, device=users.device)
-    drawn = module.sample_rank_discrepancy(*host, ids, offsets, *rows.to_torch(), table, shifted, rank_sign, key)
-    return torch.from_numpy(drawn).to(users.device)
+    check_sides(teacher, student, exclude)
+    check_options(direction, epsilon, epoch, rank_sign)
+    device = (teacher if isinstance(teacher, Tensor) else teacher[0]).device
+    ids = check_users(users, exclude.num_users, device)
+    offsets, total, most = offsets_of(n_per_user, len(ids), device)
+    if not torch.compiler.is_compiling():
+        check_left(ids, exclude, offsets, most, replacement)
+    chosen = choose("sample_rank_discrepancy", backend, ids.device.type)
+    drawn: Tensor = _native(
+        *_model(teacher, exclude), *_model(student, exclude), ids, users is not None, offsets, total, most,
+        *exclude.to_torch(ids.device), exclude.num_items, direction, epsilon, rank_sign, replacement, complete, seed,
+        epoch, chosen,
+    )  # fmt: skip
+    return drawn if isinstance(n_per_user, Tensor) else drawn.view(len(ids), n_per_user)
 
 
-def weight_table(direction: Direction, epsilon: float, num_items: int) -> tuple[NDArray[np.float64], bool]:
-    """Return the weight of every rank gap ``g = rank_sign (r_S - r_T)``, and how to look it up.
-
-    ``teacher_to_student``: ``tanh(g epsilon)`` at ``max(g, 0)``. ``student_to_teacher``: ``exp(-g epsilon)`` at ``g``
-    less the user's smallest gap (second result true), which scales his weights so that the largest is 1. Gaps are whole
-    numbers below 2 N, so one table serves all users and both backends read the same bits.
-    """
-    if direction == "teacher_to_student":
-        return np.tanh(np.arange(num_items) * epsilon), False
-    return np.exp(np.arange(2 * num_items) * -epsilon), True
+def _model(side: Side, exclude: Interactions) -> Model:
+    """Return tables as they are, lists beside None; a list's N-th place and those after it say nothing new."""
+    if isinstance(side, Tensor):
+        return side.detach()[:, : max(exclude.num_items - 1, 0)].to(torch.int64).contiguous(), None
+    return side[0].detach(), side[1].detach()
 
 
-def _check_tables(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], exclude: Interactions) -> int:
-    if not isinstance(exclude, Interactions):
-        raise TypeError(f"exclude must be Interactions, got {type(exclude).__name__}")
-    for name, (users, items) in (("teacher", teacher), ("student", student)):
-        check_float(f"{name} users", users, "U D")
-        check_float(f"{name} items", items, "N D")
-        if users.shape[1] != items.shape[1]:
-            raise ValueError(
-                f"{name} users and items must have the same width, got {list(users.shape)} and {list(items.shape)}"
-            )
-        if (len(users), len(items)) != (exclude.num_users, exclude.num_items):
-            raise ValueError(f"{name} has {len(users)} users and {len(items)} items, exclude is {exclude!r}")
-    return exclude.num_items
+def _launch(
+    teacher_users: Tensor, teacher_items: Tensor | None, student_users: Tensor, student_items: Tensor | None,
+    ids: Tensor, chosen: bool, offsets: Tensor, total: int, most: int, indptr: Tensor, indices: Tensor,
+    num_items: int, direction: str, epsilon: float, sign: int, replacement: bool, complete: bool, seed: int,
+    epoch: int, backend: str,
+) -> Tensor:  # fmt: skip
+    how = rule(
+        direction, epsilon, num_items, ids.device, sign, replacement,
+        Seeds(seed).key(f"sample_rank_discrepancy/{direction}", epoch),
+    )  # fmt: skip
+    if total == 0:
+        return torch.empty(0, dtype=torch.int64, device=ids.device)
+    if chosen:
+        teacher_users, student_users = teacher_users[ids], student_users[ids]
+        indptr, indices = _rows(indptr, indices, ids)
+    models = (teacher_users, teacher_items), (student_users, student_items)
+    if backend == "reference":
+        return reference.sample_rank_discrepancy(*models, ids, offsets, total, indptr, indices, num_items, how)
+    launcher = launch("sample_rank_discrepancy", backend, ids.device)
+    samples: Tensor = launcher(*models, ids, offsets, total, most, indptr, indices, num_items, how)
+    if backend == "triton" and complete:
+        _finish(samples, models, ids, offsets, indptr, indices, num_items, how)
+    return samples
 
 
-def _check_options(direction: str, epsilon: float, epoch: int, rank_sign: int) -> None:
-    if direction not in get_args(Direction):
-        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
-    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 < epsilon < math.inf:
-        raise ValueError(f"epsilon must be a finite number above 0, got {epsilon!r}")
-    if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-        raise ValueError(f"epoch must be a whole number of at least 0, got {epoch!r}")
-    if rank_sign not in (1, -1):
-        raise ValueError(f"rank_sign must be 1 (the paper) or -1 (the notebooks), got {rank_sign!r}")
+def _finish(
+    samples: Tensor, models: tuple[Model, Model], ids: Tensor, offsets: Tensor, indptr: Tensor, indices: Tensor,
+    num_items: int, how: Any,
+) -> None:  # fmt: skip
+    """Draw the users that hold -1 from the ranks of all items, many users at a time."""
+    owner = torch.repeat_interleave(torch.arange(len(ids), device=ids.device), offsets.diff())
+    unfinished: Tensor = owner[samples < 0].unique()  # type: ignore[no-untyped-call]
+    finish = launch("sample_rank_discrepancy", "triton", ids.device, "finish")
+    step = max(1, _FINISH_CELLS // num_items)
+    for start in range(0, len(unfinished), step):
+        rows = unfinished[start : start + step]
+        excluded = excluded_items(*_rows(indptr, indices, rows), slice(0, len(rows)), num_items)
+        first, second = ((users[rows], items) for users, items in models)
+        finish(samples, reference.rank_gaps(first, second, excluded, how), ids, offsets, rows, how)
 
 
-def _check_users(users: Tensor, num_users: int) -> Tensor:
-    check_ids("users", users, "B")
-    ids = users.detach().cpu().to(torch.int64).contiguous()
-    wrong = ids[(ids < 0) | (ids >= num_users)]
-    if len(wrong):
-        raise ValueError(f"users holds {int(wrong[0])}, outside [0, {num_users})")
-    return ids
+def _rows(indptr: Tensor, indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the CSR of the given rows."""
+    starts, lengths = indptr[rows], indptr.diff()[rows]
+    ends = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    shift = torch.repeat_interleave(starts - ends[:-1], lengths)
+    return ends, indices[torch.arange(len(shift), device=shift.device) + shift]
 
 
-def _offsets(n_per_user: int | Tensor, rows: int) -> NDArray[np.int64]:
-    """Return Int64[B + 1], where each user's samples start."""
-    counts = np.zeros(rows, dtype=np.int64)
-    if isinstance(n_per_user, Tensor):
-        check_ids("n_per_user", n_per_user, "B")
-        if len(n_per_user) != rows:
-            raise ValueError(f"n_per_user has {len(n_per_user)} rows for {rows} users")
-        counts += n_per_user.detach().cpu().numpy()
-    elif isinstance(n_per_user, bool) or not isinstance(n_per_user, int):
-        raise TypeError(f"n_per_user must be a number or Int64[B], got {n_per_user!r}")
-    else:
-        counts += n_per_user
-    if rows and counts.min() < 0:
-        raise ValueError(f"n_per_user holds {counts.min()}; draws are not negative")
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+def _fake(
+    teacher_users: Tensor, teacher_items: Tensor | None, student_users: Tensor, student_items: Tensor | None,
+    ids: Tensor, chosen: bool, offsets: Tensor, total: int, *_: Any,
+) -> Tensor:  # fmt: skip
+    return ids.new_empty(total)
 
 
-def _check_allowed(ids: Tensor, rows: Interactions, offsets: NDArray[np.int64]) -> None:
-    full = np.flatnonzero((rows.degrees() == rows.num_items) & (np.diff(offsets) > 0))
-    if len(full):
-        raise DataError(
-            f"user {int(ids[full[0]])} has seen all {rows.num_items} items, so none is left to draw "
-            f"({len(full)} such user(s)); leave them out of users or give them 0 draws"
-        )
+_native = define(
+    "sample_rank_discrepancy(Tensor teacher_users, Tensor? teacher_items, Tensor student_users, Tensor? student_items,"
+    " Tensor ids, bool chosen, Tensor offsets, SymInt total, SymInt most, Tensor indptr, Tensor indices, int num_items,"
+    " str direction, float epsilon, int sign, bool replacement, bool complete, int seed, int epoch, str backend)"
+    " -> Tensor",
+    implementation=_launch,
+    fake=_fake,
+)

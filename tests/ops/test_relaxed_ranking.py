@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastkd.ops import gather_dot, relaxed_ranking, relaxed_ranking_from_embeddings
+from fastkd.ops import relaxed_ranking
 from tests.contracts.op_contract import OpContract, backends_of, pad, wave
 
 BACKENDS = backends_of("relaxed_ranking")
@@ -59,36 +59,6 @@ class TestWeighted(TestPlain):
 
     def by_hand(self, inputs):
         return by_hand(*inputs, weights_for(inputs[0]))
-
-
-class TestFromEmbeddings(OpContract):
-    op = "gather_dot"
-
-    def inputs(self, *, rows=7, scale=1.0, padded=True):
-        random = torch.Generator().manual_seed(rows)
-        users, items = (torch.randn(n, 3, generator=random, dtype=torch.float64) for n in (rows, 150))
-        return [users, items * scale]
-
-    def ids(self, rows, width, seed):
-        ids = (torch.arange(rows * width).view(rows, width) * 7919 + 31 * seed) % 150
-        return ids.masked_fill(ids % 7 == 0, -1)
-
-    def call(self, inputs, backend="auto"):
-        rows = inputs[0].shape[0]
-        lists = self.ids(rows, 4, 1), self.ids(rows, 6, 2)
-        return relaxed_ranking_from_embeddings(*inputs, *lists, backend=backend)
-
-    def by_hand(self, inputs):
-        users, items = inputs
-        full = users @ items.T
-        lists = [self.ids(len(users), 4, 1), self.ids(len(users), 6, 2)]
-        return by_hand(*(full.gather(1, t.clamp(min=0)).masked_fill(t < 0, -math.inf) for t in lists))
-
-    def native_calls(self):
-        return []
-
-    def test_backends_are_obeyed_or_refused(self):
-        pass  # that of gather_dot and relaxed_ranking, which it is made of
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -192,19 +162,6 @@ def test_gradient_of_a_row_sums_to_zero(rows, length, others, seed):
     torch.testing.assert_close(total, torch.zeros(rows, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_from_embeddings_is_the_composition(backend):
-    users, items = wave(3, 4, 0.3), wave(20, 4, 0.8)
-    ranked, unranked = torch.tensor([[1, 5, -1], [0, 19, 2], [-1, -1, -1]]), torch.tensor([[3], [3], [-1]])
-    weights = torch.rand(3, 3)
-    expected = relaxed_ranking(
-        gather_dot(users, items, ranked), gather_dot(users, items, unranked), weights=weights, backend="reference"
-    )
-    found = relaxed_ranking_from_embeddings(users, items, ranked, unranked, weights=weights, backend=backend)
-    torch.testing.assert_close(found, expected)
-    assert found[2] == 0
-
-
 def test_bad_arguments_are_named():
     ranked, unranked = torch.zeros(2, 3), torch.zeros(2, 4)
     with pytest.raises(TypeError, match=r"ranked must be Float\[B K\], got torch.int64"):
@@ -223,13 +180,3 @@ def test_bad_arguments_are_named():
         relaxed_ranking(ranked, unranked, weights=torch.ones(2, 3, requires_grad=True))
     with pytest.raises(ValueError, match=r"same device, got cpu and meta"):
         relaxed_ranking(ranked, unranked.to("meta"))
-
-
-def test_bad_ids_are_named():
-    users, items, ids = torch.zeros(2, 3), torch.zeros(9, 3), torch.zeros(2, 4, dtype=torch.int64)
-    with pytest.raises(TypeError, match=r"unranked_ids must be Int64\[B L\] \(or int32\), got torch.float32"):
-        relaxed_ranking_from_embeddings(users, items, ids, ids.float())
-    with pytest.raises(ValueError, match=r"users and ranked_ids .* got \[2, 3\] and \[1, 4\]"):
-        relaxed_ranking_from_embeddings(users, items, ids[:1], ids)
-    with pytest.raises(ValueError, match=r"ids holds 9, outside \[0, 9\)"):
-        relaxed_ranking_from_embeddings(users, items, ids, ids + 9)

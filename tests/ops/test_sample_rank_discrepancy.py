@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fastkd.core import DataError, Interactions
+from fastkd.kernels._discrepancy import weight_table
 from fastkd.kernels.numba import _threads
+from fastkd.kernels.numba import sample_rank_discrepancy as numba_kernel
 from fastkd.kernels.reference.sample_rank_discrepancy import weights
 from fastkd.ops import sample_rank_discrepancy
-from fastkd.ops.sample_rank_discrepancy import weight_table
 
 BACKENDS = ("reference", "numba")
 DIRECTIONS = ("teacher_to_student", "student_to_teacher")
@@ -46,20 +47,30 @@ def published(r_t, r_s, direction, epsilon, sign=1):
 
 
 def test_golden_weights():
-    r_t, r_s = np.array([1, 5, 3]), np.array([4, 2, 3])
-    tanh = weights(r_s - r_t, *weight_table("teacher_to_student", 0.01, 6))
+    r_t, r_s = torch.tensor([1, 5, 3]), torch.tensor([4, 2, 3])
+    table, bits = weight_table("teacher_to_student", 0.01, 6, "cpu")
+    tanh = weights(r_s - r_t, table, None) / 2.0**bits * math.tanh(5 * 0.01)
     np.testing.assert_allclose(tanh, [0.0299910032, 0, 0], atol=5e-11)
-    exp = weights(r_s - r_t, *weight_table("student_to_teacher", 1e-4, 6))
+    table, bits = weight_table("student_to_teacher", 1e-4, 6, "cpu")
+    exp = weights(r_s - r_t, table, -3) / 2.0**bits
     golden = np.array([0.9997000450, 1.0003000450, 1.0])
     np.testing.assert_allclose(exp, golden / golden.max(), atol=2e-10)
     assert exp.max() == 1.0
 
 
+@pytest.mark.parametrize("num_items", [1, 2, 1000, 1 << 20])
+def test_sums_of_weights_fit(num_items):
+    for direction in DIRECTIONS:
+        table, bits = weight_table(direction, 1e-7, num_items, "cpu")
+        assert table.max() <= 2**bits
+        assert num_items * 2**bits <= 2**62
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_frequencies_are_the_formula(backend, direction, sign):
-    num_items, draws, epsilon = 25, 30_000, 0.15
+@pytest.mark.parametrize("epsilon", [0.1, 0.15])  # the exponential form by rejection, and by inversion
+def test_frequencies_are_the_formula(direction, sign, epsilon):
+    num_items, draws, backend = 25, 30_000, "numba"
     teacher, student = tables(2, num_items, 5, 0), tables(2, num_items, 3, 1)
     seen = exclusions(2, num_items, 0.3)
     found = sample_rank_discrepancy(
@@ -78,13 +89,66 @@ def test_frequencies_are_the_formula(backend, direction, sign):
         assert stats.chisquare(counts[w > 0], expected).pvalue > 1e-6
 
 
+def one_user(count):
+    """The same two vectors for many users: their draws are independent samples of one distribution."""
+    teacher, student = tables(1, 12, 4, 0), tables(1, 12, 4, 1)
+    return [(u.expand(count, -1), v) for u, v in (teacher, student)]
+
+
+def published_weights(direction, epsilon):
+    scores = [(v.double() @ u[0].double()).tolist() for u, v in one_user(1)]
+    return published(*(ranks(s, range(12)) for s in scores), direction, epsilon)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("epsilon", [0.2, 0.5])
+def test_pairs_without_replacement_are_successive_draws(direction, epsilon):
+    count, w = 20_000, published_weights(direction, epsilon)
+    found = sample_rank_discrepancy(
+        *one_user(count), 2, direction=direction, epsilon=epsilon, exclude=Interactions.empty(count, 12), seed=0,
+        epoch=0, replacement=False,
+    ).numpy()  # fmt: skip
+    p = w / w.sum()
+    rest = np.where(np.eye(12, dtype=bool), 0, w) / np.maximum(w.sum() - w, 1e-300)[:, None]
+    expected = (p[:, None] * rest).ravel() * count
+    counts = np.bincount(found[:, 0] * 12 + found[:, 1], minlength=144)
+    assert not counts[expected < 1e-9].any()
+    often = expected > 5
+    counts, expected = (
+        np.append(counts[often], counts[~often].sum()),
+        np.append(expected[often], expected[~often].sum()),
+    )
+    kept = expected > 0
+    assert stats.chisquare(counts[kept], expected[kept]).pvalue > 1e-6
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_without_replacement_goes_on_when_weights_run_out(backend):
+    # A teacher turned round: every item but the middle ones has a gap, half of them a positive one.
+    seen = Interactions.from_csr([0, 1], [3], 12)
+    teacher, student = tables(1, 12, 4, 0), tables(1, 12, 4, 0)
+    found = sample_rank_discrepancy(
+        teacher, (-student[0], student[1]), 11, direction="teacher_to_student", epsilon=0.5, exclude=seen, seed=0,
+        epoch=0, replacement=False, backend=backend,
+    )  # fmt: skip
+    assert sorted(found[0].tolist()) == [i for i in range(12) if i != 3]
+    r = ranks((teacher[1] @ teacher[0][0]).tolist(), [i for i in range(12) if i != 3])
+    better = {i for i, rank in zip([i for i in range(12) if i != 3], r, strict=True) if rank <= 5}
+    assert set(found[0, :5].tolist()) == better
+    with pytest.raises(DataError, match=r"user 0 has 11 item.s. left but 12 draws without replacement"):
+        sample_rank_discrepancy(
+            teacher, student, 12, direction="teacher_to_student", epsilon=0.5, exclude=seen, seed=0, epoch=0,
+            replacement=False, backend=backend,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["numba"])
 def test_uniform_where_every_weight_is_zero(backend):
     model, seen = tables(1, 12, 4, 0), Interactions.from_csr([0, 2], [3, 7], 12)
     found = sample_rank_discrepancy(
         model, model, 20_000, users=torch.tensor([0]), direction="teacher_to_student", epsilon=0.1, exclude=seen,
         seed=0, epoch=0, backend=backend,
-    )  # fmt: skip
+    ).view(-1)  # fmt: skip
     counts = np.bincount(found.numpy(), minlength=12)
     assert counts[[3, 7]].sum() == 0
     assert stats.chisquare(np.delete(counts, [3, 7])).pvalue > 1e-6
@@ -115,9 +179,18 @@ def test_backends_agree(data):
         "seed": 1,
         "epoch": draw(st.integers(0, 3)),
         "rank_sign": draw(st.sampled_from([1, -1])),
+        "replacement": draw(st.booleans()),
     }
-    a, b = (sample_rank_discrepancy(teacher, student, counts, backend=backend, **options) for backend in BACKENDS)
-    assert torch.equal(a, b)
+    if not options["replacement"]:
+        counts = counts.minimum(num_items - torch.from_numpy(options["exclude"].degrees())[users])
+    a = sample_rank_discrepancy(teacher, student, counts, backend="reference", **options)
+    before = numba_kernel._POOL_SHARE
+    try:
+        for share in (before, 1e-9, 1e9):  # as measured, pools for all, pools for nobody
+            numba_kernel._POOL_SHARE = share
+            assert torch.equal(sample_rank_discrepancy(teacher, student, counts, backend="numba", **options), a)
+    finally:
+        numba_kernel._POOL_SHARE = before
     assert len(a) == counts.sum()
     assert not options["exclude"].contains(torch.repeat_interleave(users, counts).numpy(), a.numpy()).any()
 
@@ -134,7 +207,7 @@ def test_draws_align_with_the_interactions():
     found = call(torch.arange(30), torch.from_numpy(seen.degrees() * 2)).view(seen.nnz, 2)
     assert not seen.contains(np.repeat(seen.entry_users(), 2), found.numpy().ravel()).any()
     u = 17
-    mine = call(torch.tensor([u]), int(seen.degrees()[u]) * 2)
+    mine = call(torch.tensor([u]), int(seen.degrees()[u]) * 2)[0]
     assert torch.equal(found[seen.indptr[u] : seen.indptr[u + 1]].ravel(), mine)
 
 
@@ -172,7 +245,8 @@ def test_users_without_draws_may_have_seen_everything(backend):
     counts = torch.tensor([0, 3])
     found = sample_rank_discrepancy(teacher, student, counts, users=torch.arange(2), backend=backend, **options)
     assert found.tolist() == [0, 0, 0]
-    assert sample_rank_discrepancy(teacher, student, 4, users=torch.arange(0), backend=backend, **options).shape == (0,)
+    none = sample_rank_discrepancy(teacher, student, 4, users=torch.arange(0), backend=backend, **options)
+    assert none.shape == (0, 4)
     with pytest.raises(DataError, match="user 0 has seen all 2 items"):
         sample_rank_discrepancy(teacher, student, 1, users=torch.tensor([1, 0]), backend=backend, **options)
 

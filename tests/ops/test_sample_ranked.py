@@ -15,10 +15,11 @@ from fastkd.core.philox import philox4x32 as philox_of_core
 from fastkd.core.philox import uniform_open
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.numba import _threads
+from fastkd.kernels.numba._log import log as _log
 from fastkd.kernels.numba.philox import philox4x32, words_of
-from fastkd.kernels.numba.sample_ranked import _log
 from fastkd.kernels.reference.sample_ranked import log
 from fastkd.ops import sample_ranked
+from tests.contracts.op_contract import device_of, without_interpreter
 
 BACKENDS = ("reference", "numba")
 DRAW = {"temperature": 5.0, "seed": 3, "epoch": 2}
@@ -163,6 +164,35 @@ def test_bad_input_is_named(change, message):
         sample_ranked(arguments.pop("users"), arguments.pop("list_length"), arguments.pop("n"), **arguments)
 
 
-def test_triton_is_refused():
-    with pytest.raises(BackendError, match="no kernel for sample_ranked"):
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # the interpreter's, at 1e-310
+@pytest.mark.parametrize(
+    ("length", "n", "temperature"), [(30, 5, 3.0), (33, 40, 50.0), (7, 3, 1e-310), (90, 9, math.inf)]
+)
+def test_triton_draws_the_same(length, n, temperature):
+    users = torch.tensor([0, 5, 2**40 + 3, 17])
+    lengths = torch.tensor([length, length // 2, length, 0])
+    options = {**DRAW, "temperature": temperature}
+    expected = sample_ranked(users, lengths, n, backend="numba", **options)
+    device = device_of("triton")
+    for bound in (None, length):
+        found = sample_ranked(users.to(device), lengths.to(device), n, backend="triton", max_length=bound, **options)
+        assert torch.equal(found.cpu(), expected)
+
+
+def test_opcheck_and_compile():
+    def draw(users):
+        return sample_ranked(users, 50, 9, **DRAW)
+
+    torch.compiler.reset()
+    compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")
+    for rows in (4, 7):
+        assert torch.equal(compiled(torch.arange(rows)), draw(torch.arange(rows)))
+    arguments = (torch.arange(5), torch.full((5,), 20), 20, 4, 3.0, 1, 2, "numba")
+    torch.library.opcheck(torch.ops.fastkd.sample_ranked.default, arguments)
+
+
+def test_triton_is_refused_on_the_cpu(monkeypatch):
+    with without_interpreter(monkeypatch), pytest.raises(BackendError, match="sample_ranked cannot run"):
         sample_ranked(2, 5, 2, **DRAW, backend="triton")
+    with pytest.raises(ValueError, match="lists of at most 4096, got 5000"):
+        sample_ranked(torch.arange(2).to(device_of("triton")), 5000, 2, **DRAW, backend="triton")

@@ -6,28 +6,71 @@ spinning threads of two runtimes in each other's way.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
 _START_SECONDS = 60.0
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+
+
+def _forget_pool() -> None:
+    # A forked child has the object but none of its threads: work given to it would wait for ever.
+    global _lock, _pool, _pool_size
+    _lock, _pool, _pool_size = threading.Lock(), None, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def run_blocks(work: Callable[[int], None], starts: Sequence[int]) -> None:
     """Call ``work(start)`` for each start, on up to ``torch.get_num_threads()`` threads; an error is raised here.
 
     With two threads or more, torch runs on one thread inside ``work``. ``work`` should release the GIL where it
-    spends its time. The threads end with the call, so nothing is left behind for a ``fork`` to lose.
+    spends its time. The threads stay for the next call: BLAS keeps buffers per thread, and to fill new ones costs
+    milliseconds. A ``fork`` forgets them.
     """
-    before = torch.get_num_threads()
-    threads = min(before, len(starts))
+    threads = min(torch.get_num_threads(), len(starts))
     if threads <= 1:
         for start in starts:
             work(start)
         return
-    ready = threading.Barrier(threads + 1)
+    left, turn = iter(starts), threading.Lock()
+
+    def take() -> None:
+        while True:
+            with turn:
+                start = next(left, None)
+            if start is None:
+                return
+            work(start)
+
+    pool = _executor(threads)
+    done = [pool.submit(take) for _ in range(threads)]
+    wait(done)
+    for part in done:
+        part.result()
+
+
+def _executor(threads: int) -> ThreadPoolExecutor:
+    """Return the pool, of at least ``threads`` threads on each of which torch runs alone."""
+    global _pool, _pool_size
+    with _lock:
+        if _pool is None or _pool_size < threads:
+            # A pool that is replaced finishes what it was given; its idle threads end with it.
+            _pool, _pool_size = _started(threads), threads
+        return _pool
+
+
+def _started(threads: int) -> ThreadPoolExecutor:
+    before, ready = torch.get_num_threads(), threading.Barrier(threads + 1)
 
     def run_alone() -> None:
         # Asking first makes the thread take torch's default now, so that it cannot take it later.
@@ -35,11 +78,12 @@ def run_blocks(work: Callable[[int], None], starts: Sequence[int]) -> None:
         torch.set_num_threads(1)
         ready.wait(_START_SECONDS)
 
-    with ThreadPoolExecutor(threads, "fastkd", initializer=run_alone) as pool:
-        done = pool.map(work, starts)
-        try:
-            ready.wait(_START_SECONDS)
-        finally:
-            # A thread's setting is its own, but it is also the default of threads that start later: put it back.
-            torch.set_num_threads(before)
-        list(done)
+    pool = ThreadPoolExecutor(threads, "fastkd", initializer=run_alone)
+    try:
+        for _ in range(threads):
+            pool.submit(int)
+        ready.wait(_START_SECONDS)
+    finally:
+        # A thread's setting is its own, but it is also the default of threads that start later: put it back.
+        torch.set_num_threads(before)
+    return pool

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._threads import num_parts, run_parts, run_rows
+from fastkd.kernels.numba._table_gradient import sum_rows, table_gradient
+from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
 
 # Sums may be reordered into vector lanes; NaN and infinities keep their meaning.
 _SUM = frozenset({"reassoc", "contract"})
-_BLOCK_BITS = 6
 
 
 def gather_dot(users: Tensor, items: Tensor, ids: Tensor, *, validate: bool) -> Tensor:
@@ -51,10 +51,7 @@ def gather_dot_backward(
     if need_users:
         run_rows(_user_gradient, len(ids), work, grad, array(items, dtype), lists, user_grad)
     if need_items:
-        user_rows = array(users, dtype)
-        blocks = 1 + (len(items) >> _BLOCK_BITS)
-        parts = num_parts(blocks, (work * len(ids) + 0.5 * items.numel()) / blocks)
-        run_parts(lambda part: _item_gradient(grad, user_rows, lists, item_grad, part, parts), parts)
+        table_gradient(grad.ravel(), False, grad, lists, array(users, dtype), item_grad)
     return torch.from_numpy(user_grad).to(users.dtype), torch.from_numpy(item_grad).to(items.dtype)
 
 
@@ -77,37 +74,13 @@ def _scores(users: Floats, items: Floats, ids: Ints, out: Floats, bad: Ints, sta
                 bad[b] += 1
 
 
-@jit(fastmath={"contract"})
+@jit()
 def _user_gradient(grad: Floats, items: Floats, ids: Ints, out: Floats, start: int, stop: int) -> None:
+    rows, values = np.empty(ids.shape[1], dtype=ids.dtype), np.empty(ids.shape[1], dtype=grad.dtype)
     for b in range(start, stop):
-        row = out[b]
-        row[:] = 0
+        count = 0
         for c in range(ids.shape[1]):
-            i = ids[b, c]
-            if 0 <= i < items.shape[0]:
-                g = grad[b, c]
-                q = items[i]
-                for d in range(row.shape[0]):
-                    row[d] += g * q[d]
-
-
-@jit(fastmath={"contract"})
-def _item_gradient(grad: Floats, users: Floats, ids: Ints, out: Floats, part: int, parts: int) -> None:
-    """Sum g_bc p_b into the items of ``part``, in the order of (b, c) however many parts there are.
-
-    A part owns every ``parts``-th block of 64 items: popular items, often neighbours, spread over threads.
-    """
-    num_items = out.shape[0]
-    owners, mine = np.uint32(parts), np.uint32(part)
-    for first in range(part << _BLOCK_BITS, num_items, parts << _BLOCK_BITS):
-        out[first : first + (1 << _BLOCK_BITS)] = 0
-    for b in range(ids.shape[0]):
-        p = users[b]
-        for c in range(ids.shape[1]):
-            i = ids[b, c]
-            # 32-bit division is several times faster; a block number fits (N < 2**38).
-            if 0 <= i < num_items and np.uint32(i >> _BLOCK_BITS) % owners == mine:
-                g = grad[b, c]
-                row = out[i]
-                for d in range(p.shape[0]):
-                    row[d] += g * p[d]
+            if 0 <= ids[b, c] < items.shape[0]:
+                rows[count], values[count] = ids[b, c], grad[b, c]
+                count += 1
+        sum_rows(items, rows, values, 0, count, out[b])

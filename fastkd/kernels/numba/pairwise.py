@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new, optional
+from fastkd.kernels.numba._exp import exp
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._threads import run_rows
 
@@ -28,7 +29,7 @@ def pairwise(
     unit_positive = new(positive.shape if gradient else (0,), dtype)
     unit_negative = new(negative.shape if gradient else (0, 0), dtype)
     run_rows(
-        _loss, len(positive), 5 + 20 * negative.shape[1],
+        _loss, len(positive), 5 + 10 * negative.shape[1],
         array(positive, dtype), array(negative, dtype), optional(weights, dtype), weights is not None,
         loss == "margin", margin, gradient, out, unit_positive, unit_negative,
     )  # fmt: skip
@@ -62,7 +63,7 @@ def _loss(
                     push = short
             else:
                 x = p - n
-                e = np.exp(-abs(x))
+                e = exp(-abs(x))
                 value = max(-x, 0.0) + np.log1p(e)
                 push = (e if x >= 0 else 1.0) / (1.0 + e)
             total += weight * value

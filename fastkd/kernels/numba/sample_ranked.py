@@ -9,18 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._log import log
 from fastkd.kernels.numba._select import select_smallest
 from fastkd.kernels.numba._threads import run_rows
 from fastkd.kernels.numba.philox import high_word, philox4x32, uniform_open, word, words_of
 
 Ints = NDArray[np.int64]
-
-_LN2 = 0.6931471805599453
-_SQRT_HALF = 0.7071067811865476
-_COEFFICIENTS = tuple(2.0 / (2 * i + 1) for i in range(11))
-_FRACTION = np.uint64(0x000FFFFFFFFFFFFF)
-_HALF = np.uint64(0x3FE0000000000000)
-_FIFTY_TWO = np.uint64(52)
 
 
 def sample_ranked(users: Ints, lengths: Ints, n: int, temperature: float, key: int) -> Ints:
@@ -31,31 +25,6 @@ def sample_ranked(users: Ints, lengths: Ints, n: int, temperature: float, key: i
         low, high = words_of(key)
         run_rows(_sample_rows, len(users), 20.0 * longest, users, lengths, temperature, low, high, longest, out)
     return out
-
-
-@jit()
-def _log(x: float) -> float:
-    """Return the logarithm of a positive normal number by the reference's operations in the reference's order."""
-    bits = np.float64(x).view(np.uint64)
-    mantissa = np.uint64((bits & _FRACTION) | _HALF).view(np.float64)
-    power = np.float64(np.int64(bits >> _FIFTY_TWO) - 1022)
-    if mantissa < _SQRT_HALF:
-        mantissa = 2.0 * mantissa
-        power -= 1.0
-    s = (mantissa - 1.0) / (mantissa + 1.0)
-    z = s * s
-    c = _COEFFICIENTS
-    series = c[10] * z + c[9]
-    series = series * z + c[8]
-    series = series * z + c[7]
-    series = series * z + c[6]
-    series = series * z + c[5]
-    series = series * z + c[4]
-    series = series * z + c[3]
-    series = series * z + c[2]
-    series = series * z + c[1]
-    series = series * z + c[0]
-    return s * series + power * _LN2
 
 
 @jit()
@@ -75,7 +44,7 @@ def _sample_rows(
             times[r + 2] = uniform_open(w2)
             times[r + 3] = uniform_open(w3)
         for r in range(length):
-            times[r] = (r + 1.0) / temperature + _log(-_log(times[r]))
+            times[r] = (r + 1.0) / temperature + log(-log(times[r]))
         _write_smallest(times[:length], out[b], min(n, length))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new, optional
+from fastkd.kernels.numba._exp import exp
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._threads import run_rows
 
@@ -25,18 +26,19 @@ def weighted_bce(scores: Tensor, targets: Tensor, weights: Tensor | None, *, gra
     loss = new((len(scores),), dtype)
     unit = new(scores.shape if gradient else (0, 0), dtype)
     run_rows(
-        _loss, len(scores), 20 * scores.shape[1],
-        array(scores, dtype), array(targets, dtype), optional(weights, dtype), weights is not None, gradient,
-        loss, unit,
+        bce, len(scores), 10 * scores.shape[1],
+        array(scores, dtype), array(targets, dtype), optional(weights, dtype), weights is not None,
+        False, 1.0, 0.0, gradient, loss, unit,
     )  # fmt: skip
     return torch.from_numpy(loss), torch.from_numpy(unit)
 
 
 @jit()
-def _loss(
-    scores: Floats, targets: Floats, weights: Floats, weighted: bool, gradient: bool,
-    loss: Floats, unit: Floats, start: int, stop: int,
+def bce(
+    scores: Floats, targets: Floats, weights: Floats, weighted: bool, teacher: bool, scale: float, shift: float,
+    gradient: bool, loss: Floats, unit: Floats, start: int, stop: int,
 ) -> None:  # fmt: skip
+    """Write the loss and its gradient; with ``teacher``, targets are logits t, and q = sigma((t + shift) scale)."""
     for b in range(start, stop):
         total = 0.0
         for c in range(scores.shape[1]):
@@ -45,15 +47,22 @@ def _loss(
                 if gradient:
                     unit[b, c] = 0.0
                 continue
-            q = np.float64(targets[b, c])
+            given = np.float64(targets[b, c])
+            q, rest = given, 1.0 - given
+            if teacher:
+                x = (given + shift) * scale
+                small = exp(-abs(x))
+                # q and 1 - q, each without taking two numbers near 1 from each other
+                q = np.float64((1.0 if x >= 0 else small) / (1.0 + small))
+                rest = np.float64((small if x >= 0 else 1.0) / (1.0 + small))
             weight = np.float64(weights[b, c]) if weighted else 1.0
-            e = np.exp(-abs(s))
+            e = exp(-abs(s))
             tail = np.log1p(e)
             yes, no = (tail, s + tail) if s >= 0 else (tail - s, tail)  # -log sigma(s), -log sigma(-s)
-            total += weight * (q * yes + (1.0 - q) * no)
+            total += weight * (q * yes + rest * no)
             if gradient:
                 small = e / (1.0 + e)
                 large = 1.0 / (1.0 + e)
                 # sigma(s) - q without taking two numbers near 1 from each other
-                unit[b, c] = weight * ((1.0 - q) * large - q * small if s >= 0 else (1.0 - q) * small - q * large)
+                unit[b, c] = weight * (rest * large - q * small if s >= 0 else rest * small - q * large)
         loss[b] = total

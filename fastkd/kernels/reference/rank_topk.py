@@ -12,10 +12,13 @@ _CELLS = 1 << 22
 
 @torch.no_grad()
 def rank_topk(
-    users: Tensor, items: Tensor, k: int, indptr: Tensor | None, indices: Tensor | None, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return (scores Float32[B, K], ids Int64[B, K]); see :func:`fastkd.ops.rank_topk`."""
+    users: Tensor, items: Tensor, k: int, indptr: Tensor | None, indices: Tensor | None, bias: Tensor | None,
+    fast: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return (scores Float32[B, K], ids Int64[B, K]); see :func:`fastkd.ops.rank_topk`. ``fast``: of bfloat16."""
     num_items = len(items)
+    if fast:
+        users, items = users.float().bfloat16(), items.float().bfloat16()
     scores = users.new_empty((len(users), k), dtype=torch.float32)
     ids = torch.empty((len(users), k), dtype=torch.int64, device=users.device)
     chunk = max(1, _CELLS // max(1, num_items))

@@ -19,13 +19,15 @@ class Configuration:
     -> value (a run-time argument given None belongs here too). ``unaligned``: run-time arguments that a launch does not
     promise to be divisible by 16. ``scores``: user-item scores made by one trip of the main loop; None where
     instructions per score mean nothing. ``default``: a launcher picks it by itself, so it must not spill.
-    ``targets``: capabilities it is meant for. ``wgmma``: its sm_90 code must use the tensor core's warpgroup form.
+    ``targets``: capabilities it is meant for. ``options``: the launch's other compiler options, e.g.
+    ``{"enable_fp_fusion": False}``. ``wgmma``: its sm_90 code must use the tensor core's warpgroup form.
     """
 
     name: str
     kernel: Any
     signature: Mapping[str, str]
     constants: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     num_warps: int = 4
     num_stages: int = 3
     unaligned: tuple[str, ...] = ()

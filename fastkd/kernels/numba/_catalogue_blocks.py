@@ -1,0 +1,66 @@
+"""How a sweep over users x items is cut into tiles and shared among threads, the same way for any number of them.
+
+A thread takes whole units of work. Inside a unit BLAS runs on that one thread and tiles come in a fixed order, so a
+result depends on shapes alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastkd.kernels.numba._blocks import run_blocks
+
+USERS = 256
+"""Users of a tile."""
+ITEMS = 512
+"""Items of a tile: 256 x 512 float32 scores stay in a core's L2 cache between product, exponential and product."""
+_SPLITS = 16
+_PARTIAL_BYTES = 64 << 20
+_ALONE = threading.Lock()
+
+
+def splits(num_items: int, bytes_each: int) -> int:
+    """Return into how many ranges to cut the catalogue where each range keeps ``bytes_each`` bytes of its own."""
+    tiles = -(-num_items // ITEMS)
+    return max(1, min(_SPLITS, tiles, _PARTIAL_BYTES // max(bytes_each, 1)))
+
+
+def tiles(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut a range into tiles of ``size``, the last one shorter."""
+    for first in range(start, stop, size):
+        yield first, min(first + size, stop)
+
+
+def item_range(part: int, parts: int, num_items: int) -> tuple[int, int]:
+    """Return range ``part`` of ``parts``, in whole tiles."""
+    count = -(-num_items // ITEMS)
+    return min(count * part // parts * ITEMS, num_items), min(count * (part + 1) // parts * ITEMS, num_items)
+
+
+def run_units(work: Callable[[int], Any], units: int) -> None:
+    """Call ``work(unit)`` for each unit, on up to ``torch.get_num_threads()`` threads, BLAS on one thread in each."""
+    if min(torch.get_num_threads(), units) > 1:
+        run_blocks(work, range(units))
+        return
+    with _ALONE:
+        # torch's thread count is also the default of threads that start meanwhile: one change at a time.
+        before = torch.get_num_threads()
+        if before > 1:
+            torch.set_num_threads(1)
+        try:
+            for unit in range(units):
+                work(unit)
+        finally:
+            if before > 1:
+                torch.set_num_threads(before)
+
+
+def scores_of(users: Tensor, items: Tensor, memory: Tensor) -> Tensor:
+    """Return the tile ``users @ items.T`` in the front of ``memory``."""
+    tile = memory[: len(users) * len(items)].view(len(users), len(items))
+    return torch.mm(users, items.T, out=tile)

@@ -1,0 +1,109 @@
+"""How far a BLAS score can stray from the canonical one: what makes a float32 filter exact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastkd.kernels.numba._jit import jit
+
+Floats = NDArray[Any]
+
+_ROUNDING = 2.0**-24
+_SAFE_BOUND = 1e37
+_FAINT = 2.0**-100
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The bound for each user as a function of the largest norm of the items that he has met.
+
+    Any order of summation, fused or not, errs by at most g |u| |v|, g = D e / (1 - D e); the roundings of the
+    result, the bias and the key add a few e. Flushed subnormals add at most the last term.
+    """
+
+    norms: Floats
+    relative: float
+    bias: float
+    tiny: float
+    usable: bool
+
+    def at(self, top: float) -> Floats:
+        """Return Float64[B], for items of norm at most ``top``; inf where there is no bound."""
+        with np.errstate(all="ignore"):
+            bound = self.norms * top
+            margins = self.relative * bound + 4 * _ROUNDING * self.bias + self.tiny * (1.0 + self.norms + top)
+            return np.where((bound + self.bias < _SAFE_BOUND) & self.usable, margins, np.inf)
+
+    def part(self, rows: Any) -> Margins:
+        """Return the margins of some users."""
+        return Margins(self.norms[rows], self.relative, self.bias, self.tiny, self.usable)
+
+
+def margins_of(norms: Floats, dim: int, dtype: torch.dtype, bias: Floats) -> Margins:
+    """Return the margins of users with these ``norms`` for products of ``dtype`` over ``dim`` dimensions."""
+    unit = 2.0**-53 if dtype == torch.float64 else 2.0**-24
+    relative = 1.02 * (dim + 4) * unit + 8 * _ROUNDING + _narrowing(dtype)
+    finite = float(np.abs(bias[np.isfinite(bias)]).max(initial=0.0))
+    return Margins(norms, relative, finite, dim * 2.0**-125, dim * unit < 1e-2)
+
+
+def _narrowing(dtype: torch.dtype) -> float:
+    """Return what torch.mm may add to the relative error by rounding float32 operands to tf32 or bfloat16."""
+    mkldnn: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    allowed = {torch.get_float32_matmul_precision(), getattr(mkldnn, "fp32_precision", "none")}
+    if dtype == torch.float64 or allowed <= {"highest", "none", "ieee"}:
+        return 0.0
+    return 2.0**-9 if allowed <= {"highest", "none", "ieee", "high", "tf32"} else 2.0**-6
+
+
+@jit(fastmath={"reassoc", "contract"})
+def norms_of(table: Floats) -> Floats:
+    """Return each row's Euclidean norm, rounded up a hair; not finite where the row is not."""
+    norms = np.empty(len(table))
+    for i in range(len(table)):
+        row, total = table[i], 0.0
+        for d in range(len(row)):
+            value = np.float64(row[d])
+            total += value * value
+        norms[i] = np.sqrt(total) * (1 + 1e-9)
+    return norms
+
+
+def largest_norm(table: Floats) -> float:
+    """Return a bound on the norm of the longest row, a hair above it; not finite where a row is not."""
+    if table.dtype == np.float32 and table.shape[1] <= 1 << 16:
+        bound = norm_of_square(float(_largest_square(table)), table.dtype, table.shape[1])
+        if bound is not None:
+            return bound
+    longest: float = norms_of(table).max(initial=0.0)
+    return float(longest)
+
+
+def norm_of_square(square: float, dtype: Any, dim: int) -> float | None:
+    """Return a bound on the norm from a sum of squares of ``dtype``; None where it may have lost too much to tell."""
+    if dtype != np.float32:
+        return float(math.sqrt(square) * (1 + 1e-9))
+    # Sums of float32 squares: relative error below D e, and squares lost to underflow count for nothing here.
+    if square < _FAINT or dim > 1 << 16:
+        return None
+    return float(math.sqrt(square) * (1 + 2.0**-24 * (dim + 2) + 1e-6))
+
+
+@jit(fastmath={"reassoc", "contract"})
+def _largest_square(table: Floats) -> float:
+    largest = np.float32(0.0)
+    for i in range(len(table)):
+        row, total = table[i], np.float32(0.0)
+        for d in range(len(row)):
+            total += row[d] * row[d]
+        if not total <= largest:
+            if total != total:
+                return np.inf
+            largest = total
+    return np.float64(largest)

@@ -1,0 +1,70 @@
+"""ListNet's cross entropy of each row from vectors on the CPU, with coefficients and the user's gradient.
+
+Shapes: B users, N items, D dimensions, C ids of a user.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastkd.kernels.numba._arrays import array, compute_dtype, new
+from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._listnet import listnet_row
+from fastkd.kernels.numba._listwise import key_dtype, listwise_backward, refuse, score_list, sum_list
+from fastkd.kernels.numba._threads import run_rows
+
+Floats = NDArray[Any]
+Ints = NDArray[Any]
+
+listnet_from_embeddings_backward = listwise_backward
+
+
+def listnet_from_embeddings(
+    users: Tensor, items: Tensor, ids: Tensor, teacher: Tensor, temperature: float,
+    *, validate: bool, need_users: bool, need_items: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return (loss [B], coefficients [B, C], keys [B, C], unit user gradients [B, D]), empty where not needed.
+
+    A key is the id, or -1 for what is no item's.
+    """
+    dtype, gradient = compute_dtype(users, items), need_users or need_items
+    rows, width = len(users), ids.shape[1]
+    loss = new((rows,), dtype)
+    coefficients = new((rows, width) if gradient else (0, 0), dtype)
+    keys = np.empty((rows, width) if need_items else (0, 0), dtype=key_dtype(len(items)))
+    unit_users = new(users.shape if need_users else (0, 0), dtype)
+    bad = np.zeros(rows, dtype=np.int64)
+    run_rows(
+        _fused, rows, width * (10 + 0.2 * users.shape[1]), array(users, dtype), array(items, dtype),
+        array(ids, ids.dtype), array(teacher, dtype), 1.0 / temperature, gradient,
+        loss, coefficients, keys, unit_users, bad,
+    )  # fmt: skip
+    if validate and bad.any():
+        refuse("ids", ids, len(items))
+    made = (loss, coefficients, keys, unit_users)
+    return torch.from_numpy(made[0]), torch.from_numpy(made[1]), torch.from_numpy(made[2]), torch.from_numpy(made[3])
+
+
+@jit()
+def _fused(
+    users: Floats, items: Floats, ids: Ints, teacher: Floats, scale: float, gradient: bool,
+    loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
+) -> None:  # fmt: skip
+    width = ids.shape[1]
+    memory = np.empty((3, width), dtype=np.float64)
+    row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
+    values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
+    for b in range(start, stop):
+        if gradient:
+            row = coefficients[b]
+        if keys.size:
+            own_keys = keys[b]
+        bad[b] = score_list(users[b], items, ids[b], row, own_keys)
+        loss[b] = listnet_row(row, teacher[b], scale, gradient, row, memory)
+        if unit_users.size:
+            sum_list(row, items, own_keys, unit_users[b], rows, values)

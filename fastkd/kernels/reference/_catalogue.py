@@ -1,0 +1,31 @@
+"""What the references of the catalogue ops share: all scores at once, which is what the others avoid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def catalogue_scores(
+    users: Tensor, items: Tensor, indptr: Tensor | None, indices: Tensor | None, bias: Tensor | None, scale: float
+) -> Tensor:
+    """Return ``z_ui = scale <users_u, items_i> + bias_i`` [B, N], -inf for what is excluded."""
+    dtype = torch.promote_types(torch.promote_types(users.dtype, items.dtype), torch.float32)
+    with torch.autocast(users.device.type, enabled=False):
+        scores = users.to(dtype) @ items.to(dtype).T * scale
+    if bias is not None:
+        scores = scores + bias.to(dtype)
+    return without(scores, indptr, indices)
+
+
+def without(scores: Tensor, indptr: Tensor | None, indices: Tensor | None) -> Tensor:
+    """Return scores [B, N], -inf for what is excluded."""
+    if indptr is None or indices is None:
+        return scores
+    rows = torch.repeat_interleave(
+        torch.arange(scores.shape[0], device=scores.device), indptr.diff(), output_size=indices.shape[0]
+    )
+    # One column more, for padding.
+    mask = torch.zeros(scores.shape[0], scores.shape[1] + 1, dtype=torch.bool, device=scores.device)
+    mask[rows, indices.long()] = True
+    return scores.masked_fill(mask[:, :-1], -torch.inf)

@@ -1,0 +1,178 @@
+"""What the losses over a whole catalogue share: exclusions, checks, and one pattern of native op.
+
+A native op returns (value [B], unit gradient of users [B, D], and what makes a softmax again from a score:
+``top`` [B], ``share`` [B] with ``p_bi = share_b exp(z_bi - top_b)``). Its backward returns the gradient of items.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastkd.core.interactions import Interactions
+from fastkd.ops._checks import check_device, check_float, check_ids, check_range, check_rows
+from fastkd.ops._library import (
+    below_autograd,
+    compute_dtype,
+    define,
+    launch,
+    needs_gradient,
+    once,
+    scale_rows,
+    shortcut,
+)
+from fastkd.ops.rank_topk import check_exclude
+
+Exclude = Interactions | Tensor | None
+Op = Callable[..., Any]
+
+_SUM_TOLERANCE = 1e-3
+
+
+def check_tables(users: Tensor, items: Tensor, names: tuple[str, str] = ("users", "items")) -> None:
+    """Refuse tables that are no matrices of one width on one device."""
+    check_float(names[0], users, "B D")
+    check_float(names[1], items, "N D")
+    check_device(names[0], users, names[1], items)
+    if users.shape[1] != items.shape[1]:
+        shapes = f"{list(users.shape)} and {list(items.shape)}"
+        raise ValueError(f"{names[0]} and {names[1]} must have the same width D, got {shapes}")
+
+
+def scale_of(temperature: float) -> float:
+    """Return 1 / temperature; refuse what is not a positive finite number."""
+    if not isinstance(temperature, (int, float)):
+        raise TypeError(f"temperature must be a number, got {type(temperature).__name__}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    return 1.0 / temperature
+
+
+def check_bias(item_bias: Tensor | None, items: Tensor) -> None:
+    """Refuse a bias that is not one constant for each item."""
+    if item_bias is None:
+        return
+    check_float("item_bias", item_bias, "N")
+    check_device("items", items, "item_bias", item_bias)
+    if item_bias.shape[0] != items.shape[0]:
+        raise ValueError(f"item_bias must have one value for each of {items.shape[0]} items, got {len(item_bias)}")
+    if needs_gradient(item_bias):
+        raise ValueError("item_bias is a constant of this loss and gets no gradient; pass item_bias.detach()")
+
+
+def exclusion(
+    exclude: Exclude, users: Tensor, num_items: int, *, validate: bool
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Return (indptr Int64[B + 1], indices [nnz] ascending in a row), padding as an id past the catalogue."""
+    if exclude is None:
+        return None, None
+    if isinstance(exclude, Interactions):
+        check_exclude(exclude, users.shape[0], num_items)
+        return exclude.to_torch(users.device)
+    if not isinstance(exclude, Tensor):
+        raise TypeError(f"exclude must be Interactions or ids Int64[B E], got {type(exclude).__name__}")
+    check_ids("exclude", exclude, "B E")
+    check_rows("users", users, "exclude", exclude)
+    if validate:
+        check_range("exclude", exclude, num_items)
+    rows, width = exclude.shape
+    ids = torch.where(exclude < 0, num_items, exclude.long()).sort(dim=1).values
+    return torch.arange(rows + 1, device=ids.device) * width, ids.reshape(-1)
+
+
+def check_probabilities(ids: Tensor, probs: Tensor, tail_mass: float = 0.0) -> None:
+    """Refuse probabilities outside [0, 1] and rows that do not sum to ``1 - tail_mass``; reads them."""
+    if torch.compiler.is_compiling() or ids.numel() == 0:
+        return
+    listed = ids >= 0
+    probs = torch.where(listed, probs, 0).double()
+    bad = ~((probs >= 0) & (probs <= 1 + _SUM_TOLERANCE))
+    if bad.any():
+        row, column = (int(i) for i in bad.nonzero()[0])
+        raise ValueError(f"target_probs[{row}, {column}] is {float(probs[row, column])}, not in [0, 1]")
+    sums, wanted = probs.sum(1), 1 - tail_mass
+    wrong = ((sums - wanted).abs() > _SUM_TOLERANCE) & listed.any(1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"target_probs of row {row} sum to {float(sums[row]):.6g}, expected 1 - tail_mass = {wanted:.6g}; "
+            "normalise them, or pass validate=False to take them as they are"
+        )
+
+
+def define_catalogue(name: str, constants: str) -> Op:
+    """Define ``fastkd::<name>`` and ``fastkd::<name>_backward`` and return a call that gives the value alone.
+
+    ``constants``: schema of what comes between the tables and the exclusion, e.g. ``"Tensor ids, "``. Call it with
+    (users, items, *constants, indptr, indices, bias, scale, backend).
+    """
+    middle = f"Tensor users, Tensor items, {constants}Tensor? indptr, Tensor? indices, Tensor? bias, "
+
+    def implementation(*args: Any) -> Any:
+        *tensors, scale, gradient, backend = args
+        return launch(name, backend, args[0].device)(*tensors, scale=scale, gradient=gradient)
+
+    def implementation_backward(*args: Any) -> Any:
+        *tensors, scale, backend = args
+        return launch(name, backend, args[1].device, f"{name}_backward")(*tensors, scale=scale)
+
+    def fake(users: Tensor, items: Tensor, *others: Any) -> Any:
+        def make(shape: Any) -> Tensor:
+            return users.new_empty(shape, dtype=compute_dtype(users, items))
+
+        gradient = others[-2]
+        rows = users.shape[:1]
+        return make(rows), make(users.shape if gradient else [0, 0]), make(rows), make(rows)
+
+    def autograd(users: Tensor, items: Tensor, *others: Any) -> Any:
+        if not needs_gradient(users, items):
+            with below_autograd():
+                return op(users, items, *others)
+        *constants, scale, _, backend = others
+        value = value_of(users, items, *constants, scale, backend)
+        empty = value.new_empty
+        return value, empty([0, 0]), empty([0]), empty([0])
+
+    def value_of(users: Tensor, items: Tensor, *others: Any) -> Any:
+        if needs_gradient(users, items):
+            return _Catalogue.apply(op, backward, others, users, items)  # type: ignore[no-untyped-call]
+        with below_autograd():
+            return op(users, items, *others[:-1], False, others[-1])[0]
+
+    op = define(
+        f"{name}({middle}float scale, bool gradient, str backend) -> (Tensor, Tensor, Tensor, Tensor)",
+        implementation=implementation,
+        fake=fake,
+        autograd=autograd,
+    )
+    backward = define(
+        f"{name}_backward(Tensor upstream, {middle}Tensor top, Tensor share, float scale, str backend) -> Tensor",
+        implementation=implementation_backward,
+        fake=lambda upstream, users, items, *_: items.new_empty(items.shape),
+    )
+    return shortcut(lambda *args: op(*args[:-1], False, args[-1])[0], value_of)
+
+
+class _Catalogue(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, op: Op, backward: Op, others: tuple[Any, ...], users: Tensor, items: Tensor) -> Any:
+        *constants, scale, backend = others
+        with below_autograd():
+            value, unit, top, share = op(users, items, *constants, scale, users.requires_grad, backend)
+        ctx.save_for_backward(users, items, unit, top, share, *constants)
+        ctx.native, ctx.scale, ctx.backend = backward, scale, backend
+        return value
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        users, items, unit, top, share, *constants = ctx.saved_tensors
+        user_grad = scale_rows(unit, upstream, users.dtype) if ctx.needs_input_grad[3] else None
+        item_grad = None
+        if ctx.needs_input_grad[4]:
+            item_grad = ctx.native(upstream, users, items, *constants, top, share, ctx.scale, ctx.backend)
+        return None, None, None, user_grad, item_grad

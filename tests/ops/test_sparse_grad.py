@@ -1,0 +1,90 @@
+"""``sparse_grad=True`` changes how the table's gradient is held, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastkd import ops
+from tests.contracts.op_contract import BACKENDS, device_of
+
+ITEMS, ROWS, DIM = 40, 6, 5
+
+
+def ids(width, seed):
+    listed = torch.randint(-1, ITEMS, (ROWS, width), generator=torch.Generator().manual_seed(seed))
+    listed[:, 0] = 7  # one item of everybody's
+    return listed
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+CASES = {
+    "gather_dot": lambda u, v, **o: ops.gather_dot(u, v, ids(4, 1).to(u.device), **o).nan_to_num(neginf=0.0).sum(1),
+    "relaxed_ranking": lambda u, v, **o: ops.relaxed_ranking_from_embeddings(
+        u, v, ids(4, 1).to(u.device), ids(3, 2).to(u.device), weights=normal(ROWS, 4).square().to(u), **o
+    ),
+    "listnet": lambda u, v, **o: ops.listnet_from_embeddings(
+        u, v, ids(5, 1).to(u.device), normal(ROWS, 5, seed=4).to(u), temperature=2.0, **o
+    ),
+    "pairwise": lambda u, v, **o: ops.pairwise_from_embeddings(
+        u, v, ids(1, 1)[:, 0].to(u.device), ids(3, 2).to(u.device), **o
+    ),
+    "weighted_bce": lambda u, v, **o: ops.weighted_bce_from_embeddings(
+        u, v, ids(4, 1).to(u.device), normal(ROWS, 4, seed=4).sigmoid().to(u), **o
+    ),
+    "soft_bce": lambda u, v, **o: ops.soft_bce_from_embeddings(
+        u, v, ids(4, 1).to(u.device), normal(ROWS, 4, seed=4).to(u), **o
+    ),
+}
+
+
+def run(name, backend, *, sparse, dtype=torch.float64, users_need=True):
+    device = device_of(backend)
+    users = normal(ROWS, DIM, dtype=dtype).to(device).requires_grad_(users_need)
+    items = normal(ITEMS, DIM, seed=1, dtype=dtype).to(device).requires_grad_()
+    loss = CASES[name](users, items, sparse_grad=sparse, backend=backend)
+    loss.backward(torch.linspace(-1, 2, ROWS, dtype=loss.dtype, device=device))
+    return loss.detach(), users.grad, items.grad
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_the_dense_gradient_in_rows(name, backend):
+    loss, users, rows = run(name, backend, sparse=True)
+    same_loss, same_users, dense = run(name, backend, sparse=False)
+    assert rows.layout is torch.sparse_coo
+    assert torch.equal(loss, same_loss)
+    torch.testing.assert_close(users, same_users, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(rows.to_dense(), dense, rtol=1e-12, atol=1e-12)
+    touched = rows._indices()[0].unique().tolist()
+    assert 7 in touched
+    assert len(touched) < ITEMS
+    assert all(0 <= row < ITEMS for row in touched)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_half_tables_and_users_that_want_nothing(name):
+    _, users, rows = run(name, "numba", sparse=True, dtype=torch.bfloat16, users_need=False)
+    assert users is None
+    assert rows.dtype == torch.bfloat16
+
+
+def test_two_losses_on_one_table_add_up():
+    users = normal(ROWS, DIM)
+    tables = [normal(ITEMS, DIM, seed=1).requires_grad_() for _ in range(2)]
+    for table, sparse in zip(tables, (True, False), strict=True):
+        both = [CASES[name](users, table, sparse_grad=sparse) for name in ("gather_dot", "relaxed_ranking")]
+        (both[0] + 3 * both[1]).sum().backward()
+    assert tables[0].grad.layout is torch.sparse_coo
+    torch.testing.assert_close(tables[0].grad.to_dense(), tables[1].grad)
+
+
+def test_where_it_cannot_be_it_is_refused():
+    users, items = normal(ROWS, DIM), normal(ITEMS, DIM).requires_grad_()
+    with pytest.raises(ValueError, match="needs items to be a leaf"):
+        ops.gather_dot(users, 2 * items, ids(4, 1), sparse_grad=True)
+    with torch.no_grad():
+        assert not ops.gather_dot(users, 2 * items, ids(4, 1), sparse_grad=True).requires_grad
