@@ -11,7 +11,8 @@ namespace {
 
 void philox_words(std::uint64_t key, std::uint64_t user, std::uint64_t first_block, py::array out, bool portable) {
     require<std::uint32_t>(out, "out", 2);
-    if (out.shape(1) != 4) throw py::value_error("out must be [blocks, 4], got " + std::to_string(out.shape(1)) + " columns");
+    if (out.shape(1) != 4)
+        throw py::value_error("out must be [blocks, 4], got " + std::to_string(out.shape(1)) + " columns");
     auto* words = target<std::uint32_t>(out, "out");
     const auto blocks = static_cast<std::size_t>(out.shape(0));
     const py::gil_scoped_release unlocked;

@@ -9,10 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "samplers/excluded.hpp"
 #include "samplers/item_set.hpp"
 #include "samplers/parallel_for.hpp"
 #include "samplers/philox.hpp"
-#include "samplers/row_sampler.hpp"
+#include "samplers/tile.hpp"
 #include "samplers/uniform.hpp"
 
 namespace {
@@ -45,6 +46,16 @@ struct Table {
     }
     [[nodiscard]] Csr<Id> csr() const { return {indptr, indices, num_items}; }
 };
+
+Request request(std::span<const std::int64_t> users, std::int64_t n, const Exclusions& exclusions,
+                const DrawOptions& options) {
+    Request made;
+    made.users = users;
+    made.n = n;
+    made.exclusions = exclusions;
+    made.options = options;
+    return made;
+}
 
 void philox_known_answers() {
     // From the authors' known-answer file (Random123, kat_vectors, philox4x32-10).
@@ -114,6 +125,49 @@ void rank_shift_skips_the_history() {
     }
 }
 
+void tiles_are_portable() {
+    std::vector<std::uint32_t> words(kTile), fast(kTile), plain(kTile), bits(512 / 32);
+    for (std::uint32_t item = 0; item < 40; ++item)
+        bits[(item * 0x9E3779B1u) >> 28] |= 1u << (((item * 0x9E3779B1u) >> 23) & 31);
+    for (std::uint32_t j = 0; j < kTile; ++j) words[j] = philox4x32({j, 0, 0, 0}, 3)[0];
+    words[3] = 0;  // turned away wherever a word is
+    for (const FilterView& filter :
+         {FilterView{}, FilterView{bits.data(), 0x9E3779B1u, 23}, FilterView{bits.data(), 1, 0}}) {
+        for (const std::uint32_t limit : {1u, 7u, 500u, 512u}) {
+            for (const std::size_t count : {0u, 1u, 8u, 13u, 63u, 64u}) {
+                const Bound bound(limit);
+                const auto flags = draw_tile(words.data(), count, bound, filter, fast.data());
+                EXPECT(flags == draw_tile_portable(words.data(), count, bound, filter, plain.data()));
+                EXPECT(std::equal(plain.begin(), plain.begin() + static_cast<std::ptrdiff_t>(count), fast.begin()));
+                EXPECT(filter_tile(fast.data(), count, filter) == filter_tile_portable(fast.data(), count, filter));
+            }
+        }
+    }
+}
+
+void excluded_holds_what_it_was_given() {
+    std::vector<std::int32_t> history;
+    for (std::int32_t k = 0; k < 300; ++k) history.push_back(k * k);
+    const std::vector<std::int64_t> lists{4, -1, 5, 99'999, 5, 100'000, -2};
+    for (const std::uint32_t items : {100'000u, 90'000u}) {
+        Excluded<std::int32_t> excluded(items);
+        for (const std::uint64_t slots : {1u, 1000u}) {
+            excluded.assign(history, {}, 0, slots);
+            EXPECT(excluded.filtered() == (slots > 1));
+            for (std::uint32_t i = 0; i < items; ++i) {
+                EXPECT(excluded.holds(i) ==
+                       std::binary_search(history.begin(), history.end(), static_cast<std::int32_t>(i)));
+            }
+            excluded.assign(history, {lists.data(), true, 7}, 0, slots);
+            EXPECT(excluded.invalid());
+            EXPECT(excluded.holds(5) && excluded.holds(4) && !excluded.holds(6));
+            EXPECT(excluded.count() == 300 + (items == 100'000u ? 2u : 1u));
+            EXPECT(std::is_sorted(excluded.sorted().begin(), excluded.sorted().end()));
+            EXPECT(excluded.sorted().size() == excluded.count() && excluded.at_rank(0) == 2);
+        }
+    }
+}
+
 void csr_faults_are_found() {
     const std::vector<std::int32_t> ids{0, 2, 2};
     const auto fault = [](std::vector<std::int64_t> indptr, std::vector<std::int32_t> indices, std::int64_t items) {
@@ -144,7 +198,8 @@ void rows_keep_the_rules() {
         std::vector<std::int64_t> first;
         for (const int threads : {1, 2, 7}) {
             std::vector<std::int64_t> out(users.size() * n, -7);
-            const auto report = sample_rows(csr, users, n, exclusions, {99, replacement, threads}, out.data());
+            const auto report =
+                sample_uniform(csr, request(users, n, exclusions, {99, replacement, threads}), out.data());
             EXPECT(report.short_row == 0);
             EXPECT(report.invalid_row == -1);
             if (first.empty()) first = out;
@@ -171,7 +226,9 @@ void entries_keep_the_rules() {
     std::vector<Id> first;
     for (const int threads : {1, 2, 7}) {
         std::vector<Id> out(table.indices.size() * 9, Id{-7});
-        EXPECT(sample_entries(csr, 9, {5, false, threads}, out.data()).short_row == 49);
+        Request wanted = request({}, 9, {}, {5, true, threads});
+        wanted.entries = csr.indptr;
+        EXPECT(sample_uniform(csr, wanted, out.data()).short_row == 49);
         if (first.empty()) first = out;
         EXPECT(out == first);
     }
@@ -189,17 +246,19 @@ void odd_shapes_are_harmless() {
     const Table<std::int32_t> none(3, 0);
     const std::vector<std::int64_t> users{0, 2};
     std::vector<std::int64_t> out(4, -7);
-    EXPECT(sample_rows(none.csr(), users, 2, {}, {1, false, 2}, out.data()).short_row == 0);
+    EXPECT(sample_uniform(none.csr(), request(users, 2, {}, {1, false, 2}), out.data()).short_row == 0);
     EXPECT(out == std::vector<std::int64_t>(4, -1));
-    EXPECT(sample_rows(none.csr(), {}, 2, {}, {1, true, 2}, out.data()).short_row == -1);
-    EXPECT(sample_rows(none.csr(), users, 0, {}, {1, true, 2}, out.data()).short_row == -1);
+    EXPECT(sample_uniform(none.csr(), request({}, 2, {}, {1, true, 2}), out.data()).short_row == -1);
+    EXPECT(sample_uniform(none.csr(), request(users, 0, {}, {1, true, 2}), out.data()).short_row == -1);
 
     const Table<std::int32_t> one(2, 10);
     const std::vector<std::int64_t> lists{10, -2};
-    EXPECT(sample_rows(one.csr(), std::span(users).first(1), 2, {lists.data(), true, 2}, {1, true, 1}, out.data())
+    EXPECT(sample_uniform(one.csr(), request(std::span(users).first(1), 2, {lists.data(), true, 2}, {1, true, 1}),
+                          out.data())
                .invalid_row == 0);
 
-    // The largest catalogue: ids past 2^31, and a history too long to be marked for two slots (which would take 512 MiB).
+    // The largest catalogue: ids past 2^31, and a history too long to be marked for two slots (which would take 512
+    // MiB).
     std::vector<std::int64_t> ends;
     for (std::int64_t k = 0; k < 64; ++k) ends.push_back(kMaxItems - 64 + k);
     const std::vector<std::int64_t> indptr{0, 64};
@@ -208,7 +267,8 @@ void odd_shapes_are_harmless() {
     std::vector<std::int64_t> wide(2, -7);
     bool past = false;
     for (std::uint64_t key = 0; key < 64; ++key) {
-        EXPECT(sample_rows(huge, std::span(users).first(1), 2, {}, {key, true, 1}, wide.data()).short_row == -1);
+        EXPECT(sample_uniform(huge, request(std::span(users).first(1), 2, {}, {key, true, 1}), wide.data()).short_row ==
+               -1);
         for (const std::int64_t item : wide) EXPECT(item >= 0 && item < kMaxItems - 64);
         past = past || wide[0] > std::int64_t{1} << 31;
     }
@@ -223,6 +283,8 @@ int main() {
     parallel_for_covers_and_rethrows();
     item_set_lists_what_is_absent();
     rank_shift_skips_the_history();
+    tiles_are_portable();
+    excluded_holds_what_it_was_given();
     csr_faults_are_found();
     rows_keep_the_rules<std::int32_t>();
     rows_keep_the_rules<std::int64_t>();

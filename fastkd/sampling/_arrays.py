@@ -58,3 +58,28 @@ def count(value: Any, name: str, low: int, high: int) -> int:
     if not low <= value <= high:
         raise DataError(f"{name} must be in [{low}, {high}], got {value}")
     return int(value)
+
+
+def buffer(out: Any, shape: tuple[int, int], dtype: np.dtype[Any], num_items: int) -> tuple[NDArray[Any], Any | None]:
+    """Return the array to draw into and what to hand back: ``out`` if it was given, else None and a new array.
+
+    Raises ``TypeError`` for an ``out`` of another dtype, layout or device, ``DataError`` for another shape.
+    """
+    if out is None:
+        return np.empty(shape, dtype=dtype), None
+    array = out
+    if is_tensor(out):
+        if out.device.type != "cpu":
+            raise TypeError(f"out is on {out.device}; negatives are drawn on the CPU, into pinned memory if you like")
+        array = out.detach().numpy()
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"out must be a numpy array or a torch tensor, got {type(out).__name__}")
+    if array.dtype not in (np.int32, np.int64) or not array.dtype.isnative:
+        raise TypeError(f"out must be int64 or int32, got {array.dtype}")
+    if array.dtype == np.int32 and num_items > 2**31:
+        raise TypeError(f"out must be int64 for {num_items} items, got int32")
+    if array.shape != shape:
+        raise DataError(f"out must be {list(shape)}, got {list(array.shape)}")
+    if not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
+        raise TypeError("out must be C-contiguous, aligned and writeable")
+    return array, out

@@ -60,7 +60,7 @@ def test_the_stub_tells_the_binary_as_it_is():
         for inner, method in vars(member).items():
             if isinstance(method, property):
                 binary[f"{name}.{inner}"] = ([("self", None)], method.__doc__)
-            elif inner == "__init__" or not inner.startswith("_"):
+            elif (inner == "__init__" and method.__doc__.startswith("__init__(")) or not inner.startswith("_"):
                 binary[f"{name}.{inner}"] = signature_of_the_binary(method)
     assert binary == signatures_of_the_stub()
 
@@ -110,7 +110,7 @@ def unaligned(count):
     [
         (np.array([0], dtype=np.int32), empty(1, 2), None, TypeError, "users must be int64, got int32"),
         (unaligned(1), empty(1, 2), None, TypeError, "users must be C-contiguous and aligned"),
-        (np.array([0]), empty(1, 2, dtype=np.int32), None, TypeError, "out must be int64, got int32"),
+        (np.array([0]), empty(1, 2, dtype=np.float32), None, TypeError, "out must be int64, got float32"),
         (np.array([0]), empty(2), None, TypeError, "out must have 2 dimension"),
         (np.array([0, 1]), empty(3, 2).T, None, TypeError, "out must be C-contiguous"),
         (np.array([0]), read_only(empty(1, 2)), None, TypeError, "out must be writeable"),
@@ -130,8 +130,17 @@ def test_bad_rows_are_refused(users, out, lists, error, message):
 
 
 def test_bad_epochs_are_refused():
-    with pytest.raises(TypeError, match="out must be int32, got int64"):
-        sampler().sample_epoch(1, empty(3, 2))
+    with pytest.raises(TypeError, match="out must be int64, got uint32"):
+        sampler().sample_epoch(1, empty(3, 2, dtype=np.uint32))
+    for indptr, error, message in [
+        (np.array([0, 3]), ValueError, "indptr has 1 rows for 2 users"),
+        (np.array([0, 4, 3]), ValueError, r"indptr decreases \(row 1\)"),
+        (np.array([0, 1, 2]), ValueError, "out has 3 rows for 2 interactions"),
+        (np.array([0.0, 1.0, 3.0]), TypeError, "indptr must be int64, got float64"),
+        ([0, 1, 3], TypeError, "indptr must be a numpy array or None"),
+    ]:
+        with pytest.raises(error, match=message):
+            sampler().sample_epoch(1, empty(3, 2), indptr=indptr)
     with pytest.raises(ValueError, match="out has 2 rows for 3 interactions"):
         sampler().sample_epoch(1, empty(2, 2, dtype=np.int32))
     with pytest.raises(TypeError, match="incompatible"):
@@ -155,3 +164,46 @@ def test_every_slot_is_written():
     for row, left in zip(out, ({1, 2, 3, 4, 5}, {0, 1, 3, 5}), strict=True):
         assert set(row[: len(left)].tolist()) == left
         assert (row[len(left) :] == -1).all()
+
+
+MASSES = np.full(6, 2**32, dtype=np.uint64)
+TABLE = (np.array([0, 1, 3]), np.array([0, 2, 4], dtype=np.int32), 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "error", "message"),
+    [
+        ("PopularitySampler", (MASSES.astype(np.int64),), TypeError, "masses must be uint64, got int64"),
+        ("PopularitySampler", (MASSES[:5],), ValueError, "masses has 5 entries for 6 items"),
+        ("PopularitySampler", (MASSES + MASSES,), ValueError, r"masses must sum to num_items \* 2\*\*32"),
+        ("PopularitySampler", (np.full(6, 2**64 - 1, dtype=np.uint64),), ValueError, "masses must sum"),
+        ("MixedSampler", (MASSES, 2**32 + 1), ValueError, r"share must be in \[0, 2\*\*32\]"),
+        ("StratifiedSampler", (np.zeros(6, np.int64), MASSES[:1]), TypeError, "stratum_of must be uint8"),
+        ("StratifiedSampler", (np.zeros(5, np.uint8), MASSES[:1]), ValueError, "stratum_of has 5 entries"),
+        ("StratifiedSampler", (np.ones(6, np.uint8), MASSES[:1]), ValueError, r"stratum 1 is out of range \[0, 1\)"),
+        ("StratifiedSampler", (np.zeros(6, np.uint8), MASSES[:2]), ValueError, r"shares must sum to 2\*\*32"),
+        ("HardSampler", (np.zeros((2, 3)), np.zeros((6, 3), np.float32), 2), TypeError, "user_vectors must be float32"),
+        ("HardSampler", (*[np.zeros((2, 3), np.float32)] * 2, 2), ValueError, r"\[2, 3\] and \[2, 3\]"),
+        ("HardSampler", (np.zeros((2, 3), np.float32), np.zeros((6, 3), np.float32), 0), ValueError, "got 0"),
+    ],
+)
+def test_bad_weights_are_refused(name, arguments, error, message):
+    with pytest.raises(error, match=message):
+        getattr(native, name)(*TABLE, *arguments)
+
+
+def test_what_a_sampler_cannot_do_is_refused():
+    strata = native.StratifiedSampler(*TABLE, np.zeros(6, np.uint8), MASSES[:1])
+    with pytest.raises(ValueError, match="only uniform and popularity"):
+        strata.sample(np.array([0]), 1, empty(1, 2), replacement=False)
+    hard = native.HardSampler(*TABLE, np.zeros((2, 1), np.float32), np.zeros((6, 1), np.float32), 4)
+    with pytest.raises(ValueError, match="probability"):
+        hard.sample(np.array([0]), 1, empty(1, 2), log_prob=empty(1, 2, dtype=np.float32))
+    with pytest.raises(ValueError, match="first slot 1073741823 is out of range"):
+        hard.sample(np.array([0]), 1, empty(1, 2), first_slots=np.array([2**30 - 1]))
+    with pytest.raises(ValueError, match="first_slots are for draws with replacement"):
+        sampler().sample(np.array([0]), 1, empty(1, 2), replacement=False, first_slots=np.array([0]))
+    with pytest.raises(ValueError, match="log_prob must have the shape of out"):
+        sampler().sample(np.array([0]), 1, empty(1, 2), log_prob=empty(1, 3, dtype=np.float32))
+    with pytest.raises(TypeError, match="out must be int64 for 2147483649 items, got int32"):
+        sampler(2**31 + 1).sample(np.array([0]), 1, empty(1, 2, dtype=np.int32))

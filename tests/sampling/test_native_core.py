@@ -36,11 +36,13 @@ def test_the_core_passes_its_own_tests(tmp_path, sanitize):
         "-DFASTKD_BUILD_TESTS=ON",
         f"-DFASTKD_SANITIZE={sanitize}",
         "-DCMAKE_BUILD_TYPE=None",
-        "-DCMAKE_CXX_FLAGS=-O1 -Werror",
+        "-DCMAKE_CXX_FLAGS=-O0 -Werror",
     ]
     run("cmake", "-S", str(ROOT), "-B", str(tmp_path), *options, cwd=tmp_path)
     run("cmake", "--build", str(tmp_path), "--parallel", "2", cwd=tmp_path)
     assert "core tests passed" in run(str(tmp_path / "fastkd_core_tests"), cwd=tmp_path)
+    assert "epoch tests passed" in run(str(tmp_path / "fastkd_epoch_tests"), cwd=tmp_path)
+    assert "sampler tests passed" in run(str(tmp_path / "fastkd_sampler_tests"), cwd=tmp_path)
 
 
 def test_the_core_has_never_heard_of_python():

@@ -1,3 +1,5 @@
+import itertools
+import os
 import threading
 import time
 
@@ -81,3 +83,53 @@ def test_bad_epochs_are_refused_by_value():
         assert list(epochs) == []
         with pytest.raises(ConfigError, match=r"epoch 1 is out of range \[1, 1\)"):
             epochs.get(1)
+
+
+def test_without_a_stop_it_goes_on():
+    with EpochPrefetcher(lambda epoch: -epoch, start=2, stop=None) as epochs:
+        assert list(itertools.islice(epochs, 4)) == [(2, -2), (3, -3), (4, -4), (5, -5)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_in_the_middle_of_a_draw_draws_for_itself():
+    begun, go_on = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    def draw(epoch):
+        if os.getpid() == parent:
+            begun.set()
+            assert go_on.wait(60)
+        return epoch * 10
+
+    epochs = EpochPrefetcher(draw, start=4, stop=9)
+    assert begun.wait(20)
+    child = os.fork()
+    if child == 0:  # the parent's thread, and what it holds, do not exist here
+        status = 1
+        try:
+            right = [epochs.get(4), epochs.get(5)] == [40, 50]
+            epochs.close()
+            status = 0 if right else 2
+        finally:
+            os._exit(status)
+    limit = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < limit:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    go_on.set()
+    assert epochs.get(4) == 40
+    epochs.close()
+    assert ended == (child, 0), "the child waited for a thread it does not have"
+
+
+def test_an_exception_carries_the_frames_of_the_draw():
+    def deep_inside(epoch):
+        raise ValueError(f"epoch {epoch}")
+
+    with EpochPrefetcher(lambda epoch: deep_inside(epoch), stop=1) as epochs:
+        with pytest.raises(ValueError, match="epoch 0") as caught:
+            epochs.get(0)
+        assert [entry.name for entry in caught.traceback][-1] == "deep_inside"

@@ -6,7 +6,8 @@ import pytest
 from fastkd.core import Interactions
 from fastkd.core.philox import philox4x32
 from fastkd.kernels.numba import sample_unobserved as numba_kernel
-from fastkd.kernels.reference import sample_unobserved as truth_kernel
+from fastkd.kernels.numba._sampler_rows import block_words
+from fastkd.kernels.reference._sampler import Stream
 from fastkd.sampling import NegativeSampler, _backends
 
 NATIVE = pytest.mark.skipif(_backends.obstacle("native") is not None, reason="fastkd._native is not built")
@@ -87,15 +88,15 @@ LARGE_BOUNDS = [3 * 2**30, 2**31 + 1, 2**31, 2**32 - 1]
 def test_large_catalogues_equal_the_truth_native(bound):
     sampler = NegativeSampler(Interactions.empty(300, bound), seed=8, backend="native")
     drawn = sampler.sample(np.arange(300), 1)[:, 0].tolist()
-    assert drawn == [truth_kernel._Stream(sampler.key(0), user, 1).below(bound, 0) for user in range(300)]
+    assert drawn == [Stream(sampler.key(0), user, 0, 1).below(bound, 0) for user in range(300)]
 
 
 @pytest.mark.parametrize("bound", LARGE_BOUNDS)
 def test_large_bounds_equal_the_truth_numba(bound):
     key, user = 0xFEDCBA9876543210, np.uint64((1 << 39) + 5)
     nothing = np.zeros(0, dtype=np.bool_)
-    stream = truth_kernel._Stream(key, int(user), 300)
+    stream = Stream(key, int(user), 0, 300)
     for slot in range(300):
-        words = tuple(np.uint64(w) for w in numba_kernel._words(user, slot >> 2, 0, np.uint64(key)))
+        words = tuple(np.uint64(w) for w in block_words(user, slot >> 2, 0, np.uint64(key)))
         drawn = numba_kernel._below(words, user, np.uint64(key), slot, bound, nothing, False)
         assert drawn == stream.below(bound, slot)
