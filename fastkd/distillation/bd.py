@@ -6,7 +6,7 @@ Kweon et al., "Bidirectional distillation for top-K recommender system" (WWW'21)
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +26,10 @@ from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
 Direction = Literal["teacher_to_student", "student_to_teacher"]
+
+_BLOCK_USERS = 4096
+_BLOCK_DRAWS = 1 << 22
+"""Users and draws of one call: proposals of so many users fit a GPU, and a progress bar moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,22 +114,41 @@ class BD(Method):
     def _draw(self, direction: Direction, teacher: Tables, student: Tables, start: int) -> NDArray[np.int32]:
         """Return items Int32[update, nnz, n] for the learner of ``direction``."""
         config, train = self.config, self._train
+        drawn = np.empty((config.update, train.nnz, config.negatives), dtype=np.int32)
+        counts = torch.from_numpy(train.degrees() * (config.negatives * config.update))
         to_student = direction == "teacher_to_student"
-        flat = ops.sample_rank_discrepancy(
-            (teacher.users, teacher.items),
-            (student.users, student.items),
-            torch.from_numpy(train.degrees() * (config.negatives * config.update)),
-            users=torch.arange(train.num_users),
-            direction=direction,
-            epsilon=(config.epsilon_student if to_student else config.epsilon_teacher) / train.num_items,
-            exclude=train,
-            seed=self.seeds.key(f"bd/{direction}") >> 1,
-            epoch=start,
-            rank_sign=config.rank_sign,
-        )
-        # A user's draws are independent, so any fixed split of them over its entries and epochs will do.
-        by_entry = flat.cpu().numpy().astype(np.int32, copy=False).reshape(train.nnz, config.update, config.negatives)
-        return np.ascontiguousarray(by_entry.transpose(1, 0, 2))
+        for users in self._blocks(counts):
+            flat = ops.sample_rank_discrepancy(
+                (teacher.users, teacher.items),
+                (student.users, student.items),
+                counts[users.start : users.stop],
+                users=torch.arange(users.start, users.stop),
+                direction=direction,
+                epsilon=(config.epsilon_student if to_student else config.epsilon_teacher) / train.num_items,
+                exclude=train,
+                seed=self.seeds.key(f"bd/{direction}") >> 1,
+                epoch=start,
+                rank_sign=config.rank_sign,
+            )
+            # A user's draws are independent, so any fixed split of them over its entries and epochs will do.
+            entries = slice(train.indptr[users.start], train.indptr[users.stop])
+            by_entry = flat.cpu().numpy().reshape(-1, config.update, config.negatives)
+            drawn[:, entries] = by_entry.transpose(1, 0, 2)
+            if self.progress is not None:
+                half = 0 if to_student else train.num_users
+                self.progress("drawing by rank", half + users.stop, 2 * train.num_users)
+        return drawn
+
+    def _blocks(self, counts: Tensor) -> Iterator[range]:
+        """Cut all users into blocks of bounded draws, so that memory beside the result does not grow with users."""
+        ends = counts.cumsum(0).numpy()
+        first = 0
+        while first < len(ends):
+            before = ends[first - 1] if first else 0
+            fitting = int(np.searchsorted(ends, before + _BLOCK_DRAWS, side="right"))
+            last = min(max(fitting, first + 1), first + _BLOCK_USERS)
+            yield range(first, last)
+            first = last
 
     def _drawn(self, direction: Direction, epoch: int) -> NDArray[np.int32]:
         position = epoch - self._start
@@ -161,7 +184,8 @@ class BD(Method):
         """Return the reduced BCE of the learner's scores against sigmoid(giver's / temperature)."""
         fixed = giver.detach()
         given = ops.gather_dot(fixed.user_vectors(users), fixed.items, items, validate=False)
-        scores = ops.gather_dot(learner.user_vectors(users), learner.items, items, validate=False)
+        vectors = learner.user_vectors(users)
+        scores = ops.gather_dot(vectors, learner.items, items, validate=False, sparse_grad=learner.sparse)
         per_row = ops.weighted_bce(scores, torch.sigmoid(given / temperature))
         return per_row.sum() if self.config.reduction == "sum" else per_row.mean()
 

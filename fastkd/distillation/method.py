@@ -66,6 +66,8 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     config_type: ClassVar[type[Any]]
+    progress: Callable[[str, int, int], None] | None = None
+    """Told (what, done, total) during long work outside the steps; set by who shows it."""
 
     def __init__(self, config: Any, seeds: Seeds) -> None:
         self.config = config

@@ -122,6 +122,7 @@ class RRD(Method):
             self._ranked[users].masked_fill_(empty, -1),
             self._unranked[users].masked_fill_(empty, -1),
             validate=False,
+            sparse_grad=step.tables.sparse,
         )
         loss = (per_user * weights).sum()
         return LossParts(kd=self.config.weight * loss, parts={"rrd": loss.detach()})

@@ -1,4 +1,4 @@
-"""Top-K metrics from ranked lists, per user, in float64.
+"""Top-K metrics from ranked lists, or from the ranks of the targets alone; per user, in float64.
 
 Notation: user ``u`` has the ranked list ``i_1 .. i_K`` (best first) and the target set ``T_u``;
 ``hit_r = 1 if i_r in T_u else 0``; gains are binary.
@@ -15,6 +15,9 @@ map@K          ``1 / min(K, |T_u|) * sum_{r<=K} hit_r * precision@r``
 
 ``min(K, |T_u|)`` in map@K lets a perfect list reach 1. The retrieval tools (trec_eval, ranx) divide
 by ``|T_u|`` instead: multiply by ``min(K, |T_u|) / |T_u|`` to compare with them.
+
+Every one is a function of the ranks of the targets: with ``r_1 < r_2 < ...`` those that are at most K, the sums over
+hits are sums over j of ``1``, ``1 / log2(r_j + 1)`` and ``j / r_j``. So ranks give the same bits as lists.
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ METRICS = ("recall", "ndcg", "hr", "mrr", "map", "precision")
 
 Denominator = Literal["users_with_targets", "all_users"]
 Floats = NDArray[np.float64]
+Ranks = NDArray[np.int64]
+
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +87,33 @@ def metrics_from_lists(
     hits = hits_in(lists[:, : max(ks)], targets)
     degrees = targets.degrees()
     values = {f"{metric}@{k}": _METRIC[metric](hits[:, :k], degrees) for metric in metrics for k in ks}
+    return UserMetrics(values, degrees > 0)
+
+
+def metrics_from_ranks(
+    ranks: Tensor | NDArray[Any],
+    targets: Interactions,
+    ks: Sequence[int] = (10, 20),
+    metrics: Sequence[str] = METRICS,
+) -> UserMetrics:
+    """Return the metrics of :func:`metrics_from_lists` from the targets' ranks alone, to the bit, for any cut-off.
+
+    ``ranks``: Int[B, C], the ranks of the targets of each row in any order, 1 = best (:func:`fastkd.ops.rank_of`); 0
+    for padding and for a target that cannot be recommended. ``targets``: B rows; they say how many targets there are.
+    ``ks``, ``metrics``: as for lists, but no list bounds the cut-offs.
+
+    Raises ``ConfigError`` for an unknown metric or a cut-off that is not positive; ``DataError`` where shapes disagree,
+    a rank is negative, two targets of a row share one, or a row has more ranks than targets.
+    """
+    sorted_ranks = _checked_ranks(ranks, targets)
+    check_metrics(metrics)
+    check_ks(ks)
+    degrees = targets.degrees()
+    values = {
+        f"{metric}@{k}": _FROM_RANKS[metric](np.where(sorted_ranks <= k, sorted_ranks, 0), degrees, k)
+        for metric in metrics
+        for k in ks
+    }
     return UserMetrics(values, degrees > 0)
 
 
@@ -131,6 +164,29 @@ def _checked_lists(ids: Tensor | NDArray[Any], targets: Interactions) -> NDArray
     return lists
 
 
+def _checked_ranks(ranks: Tensor | NDArray[Any], targets: Interactions) -> NDArray[np.int64]:
+    """Return the ranks sorted by row, padding last as the largest integer."""
+    array = ranks.detach().cpu().numpy() if isinstance(ranks, Tensor) else np.asarray(ranks)
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise DataError(f"ranks must be integers of shape [users, C], got {array.dtype} of shape {array.shape}")
+    if len(array) != targets.num_users:
+        raise DataError(f"{len(array)} rows of ranks but targets of {targets.num_users} users")
+    wrong = (array < 0).any(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"row {row} holds the rank {array[row].min()}; ranks start at 1, and 0 is padding")
+    many = (array > 0).sum(axis=1) > targets.degrees()
+    if many.any():
+        row = int(np.argmax(many))
+        raise DataError(f"row {row} has {(array[row] > 0).sum()} ranks for {targets.degrees()[row]} targets")
+    ordered = np.sort(np.where(array > 0, array.astype(np.int64), _NEVER), axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] < _NEVER)
+    if twice.any():
+        row = int(np.argmax(twice.any(axis=1)))
+        raise DataError(f"row {row} holds the rank {ordered[row, 1:][twice[row]][0]} twice")
+    return ordered
+
+
 def _over(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
     """Divide in float64, with 0 where the denominator is 0 (users without targets)."""
     out: Floats = np.zeros(len(numerator))
@@ -171,7 +227,55 @@ def _ndcg(hits: NDArray[np.bool_], degrees: NDArray[np.int64]) -> Floats:
 def _map(hits: NDArray[np.bool_], degrees: NDArray[np.int64]) -> Floats:
     k = hits.shape[1]
     precisions = np.cumsum(hits, axis=1) / np.arange(1, k + 1, dtype=np.float64)
-    return _over(np.where(hits, precisions, 0.0).sum(axis=1), np.minimum(degrees, k))
+    # In order, as in every sum here: zeros between the hits then leave no trace.
+    return _over(np.cumsum(np.where(hits, precisions, 0.0), axis=1)[:, -1], np.minimum(degrees, k))
 
 
 _METRIC = {"recall": _recall, "ndcg": _ndcg, "hr": _hr, "mrr": _mrr, "map": _map, "precision": _precision}
+
+
+def _last(sums: NDArray[Any]) -> NDArray[Any]:
+    """Return the last column, 0 where there is none."""
+    return sums[:, -1] if sums.shape[1] else np.zeros(len(sums))
+
+
+# From ranks: Int64[B, C] of the hits within k, ascending, then zeros.
+
+
+def _rank_recall(ranks: Ranks, degrees: Ranks, k: int) -> Floats:
+    return _over((ranks > 0).sum(axis=1), degrees)
+
+
+def _rank_precision(ranks: Ranks, degrees: Ranks, k: int) -> Floats:
+    return _over((ranks > 0).sum(axis=1), np.full(len(ranks), k))
+
+
+def _rank_hr(ranks: Ranks, degrees: Ranks, k: int) -> Floats:
+    return np.asarray((ranks > 0).any(axis=1), dtype=np.float64)
+
+
+def _rank_mrr(ranks: Ranks, degrees: Ranks, k: int) -> Floats:
+    first = ranks[:, 0] if ranks.shape[1] else np.zeros(len(ranks), dtype=np.int64)
+    return _over(np.ones(len(ranks)), first)
+
+
+def _rank_ndcg(ranks: Ranks, degrees: Ranks, k: int) -> Floats:
+    discounts = np.concatenate([[0.0], _discounts(k)])
+    ideal = np.concatenate([[0.0], np.cumsum(_discounts(k))])
+    return _over(_last(np.cumsum(discounts[ranks], axis=1)), ideal[np.minimum(degrees, k)])
+
+
+def _rank_map(ranks: Ranks, degrees: Ranks, k: int) -> Floats:
+    precisions = np.zeros(ranks.shape)
+    np.divide(np.arange(1, ranks.shape[1] + 1), ranks, out=precisions, where=ranks > 0)
+    return _over(_last(np.cumsum(precisions, axis=1)), np.minimum(degrees, k))
+
+
+_FROM_RANKS = {
+    "recall": _rank_recall,
+    "ndcg": _rank_ndcg,
+    "hr": _rank_hr,
+    "mrr": _rank_mrr,
+    "map": _rank_map,
+    "precision": _rank_precision,
+}

@@ -22,12 +22,14 @@ from fastkd.evaluation.metrics import (
     check_ks,
     check_metrics,
     metrics_from_lists,
+    metrics_from_ranks,
 )
-from fastkd.evaluation.streaming import Source, check_catalogue, iter_topk, tables_of
+from fastkd.evaluation.streaming import Source, check_catalogue, iter_ranks, iter_topk, tables_of
 from fastkd.models.teacher import Teacher
 
 Split = Literal["valid", "test"]
 Mask = Literal["train", "train+valid"]
+Path = Literal["auto", "topk", "ranks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,9 @@ class EvalConfig:
     test split is ranked; on the validation split both mean train, for its items are the targets there.
     ``denominator``: ``"users_with_targets"`` leaves users without targets out of the mean,
     ``"all_users"`` counts them as 0. ``memory_budget_mb`` sizes the chunks of users to that working
-    memory, beside the tables and the program itself; it never changes a result.
+    memory, beside the tables and the program itself; it never changes a result. Nor does ``path``: ``"topk"`` makes
+    lists of the best K items, ``"ranks"`` counts the ranks of the targets (for sources with tables, and cut-offs may
+    then exceed what a list should hold), ``"auto"`` takes what :func:`cheaper_path` expects to be faster.
     """
 
     ks: tuple[int, ...] = (10, 20)
@@ -47,6 +51,7 @@ class EvalConfig:
     denominator: Denominator = "users_with_targets"
     memory_budget_mb: int = 256
     backend: str = "auto"
+    path: Path = "auto"
 
     def __post_init__(self) -> None:
         check_ks(self.ks)
@@ -54,6 +59,7 @@ class EvalConfig:
         for name, value, known in (
             ("mask", self.mask, ("train", "train+valid")),
             ("denominator", self.denominator, ("users_with_targets", "all_users")),
+            ("path", self.path, ("auto", "topk", "ranks")),
         ):
             if value not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -100,10 +106,10 @@ def evaluate(
     the users and items that ``source`` was made for. ``split``: ``"valid"`` or ``"test"``. ``config``: see
     :class:`EvalConfig`.
 
-    Returns an :class:`Evaluation`; it does not depend on ``memory_budget_mb``.
+    Returns an :class:`Evaluation`; it depends neither on ``memory_budget_mb`` nor on ``path``.
 
-    Raises ``ConfigError`` for an unknown split or a cut-off larger than the catalogue; ``DataError`` for a
-    source with other numbers of users or items than the data.
+    Raises ``ConfigError`` for an unknown split, a cut-off larger than the catalogue, or ``path="ranks"`` with a teacher
+    that has lists only; ``DataError`` for a source with other numbers of users or items than the data.
     """
     config = config or EvalConfig()
     if split not in ("valid", "test"):
@@ -115,10 +121,7 @@ def evaluate(
     check_catalogue(max(config.ks), dataset.num_items)
     started = time.perf_counter()
     users = np.flatnonzero(targets.degrees() > 0).astype(np.int64)
-    parts = [
-        metrics_from_lists(ids, targets.rows(chunk), config.ks, config.metrics)
-        for chunk, ids in _ranked(source, dataset, users, masks, config)
-    ]
+    parts = list(_measured(source, dataset, users, targets, masks, config))
     return _gather(parts, users, targets.num_users, split, config, time.perf_counter() - started)
 
 
@@ -161,20 +164,58 @@ def check_comparable(a: Evaluation, b: Evaluation) -> None:
         raise DataError(f"evaluations cover different users: entry {at} is user {a.users[at]} and user {b.users[at]}")
 
 
-def _ranked(
-    source: Source, dataset: Dataset, users: NDArray[np.int64], masks: Sequence[Interactions], config: EvalConfig
-) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-    """Yield chunks of users with their ranked ids."""
+def cheaper_path(num_items: int, k: int, targets_per_user: float) -> Literal["topk", "ranks"]:
+    """Return the path that should take less time, by a model in units of one score of a matrix product.
+
+    For N items, lists of K and C targets a user (mean)::
+
+        topk:   N + 70 K + 0.0006 K N
+        ranks:  N (1.2 + 0.08 min(C, 16) + 0.02 max(C - 16, 0))
+
+    Fitted to the numba kernels at D = 64, N = 20 thousand and 1 million, K and C from 1 to 1000. So ranks are for
+    long lists (K = N is one sweep like any other), short lists are cheaper at the usual cut-offs.
+    """
+    topk = num_items + 70.0 * k + 0.0006 * k * num_items
+    ranks = num_items * (1.2 + 0.08 * min(targets_per_user, 16.0) + 0.02 * max(targets_per_user - 16.0, 0.0))
+    return "ranks" if ranks < topk else "topk"
+
+
+def _measured(
+    source: Source,
+    dataset: Dataset,
+    users: NDArray[np.int64],
+    targets: Interactions,
+    masks: Sequence[Interactions],
+    config: EvalConfig,
+) -> Iterator[UserMetrics]:
+    """Yield the metrics of chunks of users."""
     tables, k = tables_of(source), max(config.ks)
-    if tables is not None:
-        _check_shape(len(tables.users), len(tables.items), dataset)
-        budget = config.memory_budget_mb
-        for chunk, ids, _ in iter_topk(tables, users, k, masks=masks, memory_budget_mb=budget, backend=config.backend):
-            yield chunk, ids
+    if tables is None:
+        if config.path == "ranks":
+            raise ConfigError("path='ranks' needs tables, and this teacher has lists only; use path='auto' or 'topk'")
+        assert isinstance(source, Teacher)
+        for chunk, ids in _listed(source, dataset, users, masks, config):
+            yield metrics_from_lists(ids, targets.rows(chunk), config.ks, config.metrics)
         return
-    assert isinstance(source, Teacher)
-    _check_shape(source.num_users, source.num_items, dataset)
-    lists = source.lists(k, masks[0] if len(masks) == 1 else masks[0].union(masks[1])).ids
+    _check_shape(len(tables.users), len(tables.items), dataset)
+    options = {"masks": masks, "memory_budget_mb": config.memory_budget_mb, "backend": config.backend}
+    mean = float(targets.degrees()[users].mean()) if len(users) else 0.0
+    path = cheaper_path(dataset.num_items, k, mean) if config.path == "auto" else config.path
+    if path == "ranks":
+        for chunk, ranks in iter_ranks(tables, users, targets, **options):  # type: ignore[arg-type]
+            yield metrics_from_ranks(ranks, targets.rows(chunk), config.ks, config.metrics)
+    else:
+        for chunk, ids, _ in iter_topk(tables, users, k, **options):  # type: ignore[arg-type]
+            yield metrics_from_lists(ids, targets.rows(chunk), config.ks, config.metrics)
+
+
+def _listed(
+    teacher: Teacher, dataset: Dataset, users: NDArray[np.int64], masks: Sequence[Interactions], config: EvalConfig
+) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+    """Yield chunks of users with a teacher's own lists."""
+    k = max(config.ks)
+    _check_shape(teacher.num_users, teacher.num_items, dataset)
+    lists = teacher.lists(k, masks[0] if len(masks) == 1 else masks[0].union(masks[1])).ids
     rows = max(1, config.memory_budget_mb * 2**20 // (128 * k))
     for start in range(0, len(users), rows):
         chunk = users[start : start + rows]

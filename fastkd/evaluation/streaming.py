@@ -44,6 +44,40 @@ def iter_topk(
         yield chunk, top.ids.cpu(), top.scores.cpu()
 
 
+def iter_ranks(
+    tables: Tables,
+    users: NDArray[np.int64],
+    targets: Interactions,
+    *,
+    masks: Sequence[Interactions] = (),
+    memory_budget_mb: int = 256,
+    backend: str = "auto",
+) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+    """Yield ``(users Int64[B], ranks Int64[B, C])``: the ranks of each user's targets among the items not masked.
+
+    ``targets`` and ``masks`` have a row for every user of the tables. C is the largest number of targets in a chunk; 0
+    is padding, and stands for targets that are masked themselves. Results are on the CPU.
+    """
+    options = {"masks": masks, "memory_budget_mb": memory_budget_mb, "backend": backend}
+    widest = int(targets.degrees()[users].max(initial=1))
+    rows = chunk_rows(tables, widest, op="rank_of", **options)  # type: ignore[arg-type]
+    for start in range(0, len(users), rows):
+        chunk = users[start : start + rows]
+        wanted, mask = targets.rows(chunk), _mask_rows(masks, chunk)
+        ids = np.full((len(chunk), int(wanted.degrees().max(initial=0))), -1, dtype=np.int64)
+        entry_users = wanted.entry_users().astype(np.int64)
+        ids[entry_users, np.arange(wanted.nnz) - wanted.indptr[entry_users]] = wanted.indices
+        with torch.no_grad():
+            vectors = tables.user_vectors(torch.from_numpy(chunk).to(tables.users.device))
+            asked = torch.from_numpy(ids).to(vectors.device)
+            ranks = ops.rank_of(vectors, tables.items, asked, exclude=mask, validate=False, backend=backend).cpu()
+        if mask is not None and wanted.nnz:
+            hidden = mask.contains(entry_users, wanted.indices)
+            columns = np.arange(wanted.nnz) - wanted.indptr[entry_users]
+            ranks[torch.from_numpy(entry_users[hidden]), torch.from_numpy(columns[hidden])] = 0
+        yield chunk, ranks
+
+
 def chunk_rows(
     tables: Tables,
     k: int,
@@ -51,8 +85,9 @@ def chunk_rows(
     masks: Sequence[Interactions] = (),
     memory_budget_mb: int = 256,
     backend: str = "auto",
+    op: str = "rank_topk",
 ) -> int:
-    """Return how many users to rank at once within the budget, at least 1.
+    """Return how many users ``op`` ranks at once within the budget, with lists or targets of length ``k``; at least 1.
 
     The fused backends hold a user's vector, its list and its mask; the reference backend also holds a
     score per item (counted three times: scores, masked scores, and what the selection needs).
@@ -60,7 +95,7 @@ def chunk_rows(
     items, dim = tables.items.shape
     masked = sum(mask.nnz / max(mask.num_users, 1) for mask in masks)
     per_user = dim * max(tables.users.element_size(), 4) + 128.0 * k + 48.0 * masked
-    if choose("rank_topk", backend, tables.items.device.type) == "reference":
+    if choose(op, backend, tables.items.device.type) == "reference":
         per_user += 12.0 * items
     return int(min(max(memory_budget_mb * 2**20 // per_user, 1), _MAX_CHUNK))
 

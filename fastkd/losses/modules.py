@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from torch import Tensor, nn
 
 from fastkd import ops
 from fastkd.core.errors import did_you_mean
+from fastkd.ops.listnet import check_temperature
 
 Reduction = Literal["sum", "mean", "none"]
 _REDUCTIONS = ("sum", "mean", "none")
@@ -60,12 +62,52 @@ class RelaxedRankingLoss(_RowLoss):
         return self._reduce(rows)
 
 
-class BPRLoss(_RowLoss):
-    """``-log sigma(positive - negative)``, mean over a row's negatives; see :func:`fastkd.ops.pairwise`."""
+class _PairwiseLoss(_RowLoss):
+    _loss: Literal["bpr", "margin"] = "bpr"
+    margin = 1.0
 
     def forward(self, positive: Tensor, negative: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss of scores ``positive`` Float[B] and ``negative`` Float[B, n]."""
-        return self._reduce(ops.pairwise(positive, negative, loss="bpr", weights=weights, backend=self.backend))
+        rows = ops.pairwise(
+            positive, negative, loss=self._loss, margin=self.margin, weights=weights, backend=self.backend
+        )
+        return self._reduce(rows)
+
+    def from_embeddings(
+        self,
+        users: Tensor,
+        items: Tensor,
+        positive_ids: Tensor,
+        negative_ids: Tensor,
+        weights: Tensor | None = None,
+        *,
+        validate: bool = True,
+    ) -> Tensor:
+        """Return the loss of vectors; see :func:`fastkd.ops.pairwise_from_embeddings`."""
+        rows = ops.pairwise_from_embeddings(
+            users, items, positive_ids, negative_ids, loss=self._loss, margin=self.margin, weights=weights,
+            validate=validate, backend=self.backend,
+        )  # fmt: skip
+        return self._reduce(rows)
+
+
+class BPRLoss(_PairwiseLoss):
+    """``-log sigma(positive - negative)``, mean over a row's negatives; see :func:`fastkd.ops.pairwise`."""
+
+
+class MarginLoss(_PairwiseLoss):
+    """``max(0, margin - (positive - negative))``, mean over a row's negatives; see :func:`fastkd.ops.pairwise`."""
+
+    _loss = "margin"
+
+    def __init__(self, margin: float = 1.0, *, reduction: Reduction = "sum", backend: str = "auto") -> None:
+        super().__init__(reduction=reduction, backend=backend)
+        if not -math.inf < margin < math.inf:
+            raise ValueError(f"margin must be a finite number, got {margin!r}")
+        self.margin = margin
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"margin={self.margin!r}, {super().extra_repr()}"
 
 
 class WeightedBCELoss(_RowLoss):
@@ -74,3 +116,90 @@ class WeightedBCELoss(_RowLoss):
     def forward(self, scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss of logits ``scores`` Float[B, C] and probabilities ``targets`` Float[B, C]."""
         return self._reduce(ops.weighted_bce(scores, targets, weights=weights, backend=self.backend))
+
+    def from_embeddings(
+        self,
+        users: Tensor,
+        items: Tensor,
+        ids: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        *,
+        validate: bool = True,
+    ) -> Tensor:
+        """Return the loss of vectors; see :func:`fastkd.ops.weighted_bce_from_embeddings`."""
+        rows = ops.weighted_bce_from_embeddings(
+            users, items, ids, targets, weights=weights, validate=validate, backend=self.backend
+        )
+        return self._reduce(rows)
+
+
+class SoftBCELoss(_RowLoss):
+    """Binary cross entropy with targets sigma((t + shift) / T), summed over a row; see :func:`fastkd.ops.soft_bce`."""
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        shift: float = 0.0,
+        *,
+        reduction: Reduction = "sum",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(reduction=reduction, backend=backend)
+        check_temperature(temperature)
+        self.temperature, self.shift = temperature, shift
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"temperature={self.temperature!r}, shift={self.shift!r}, {super().extra_repr()}"
+
+    def forward(self, scores: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the loss of logits ``scores`` Float[B, C] and the teacher's scores, Float[B, C]."""
+        rows = ops.soft_bce(
+            scores, teacher, temperature=self.temperature, shift=self.shift, weights=weights, backend=self.backend
+        )
+        return self._reduce(rows)
+
+    def from_embeddings(
+        self,
+        users: Tensor,
+        items: Tensor,
+        ids: Tensor,
+        teacher: Tensor,
+        weights: Tensor | None = None,
+        *,
+        validate: bool = True,
+    ) -> Tensor:
+        """Return the loss of vectors; see :func:`fastkd.ops.soft_bce_from_embeddings`."""
+        rows = ops.soft_bce_from_embeddings(
+            users, items, ids, teacher, temperature=self.temperature, shift=self.shift, weights=weights,
+            validate=validate, backend=self.backend,
+        )  # fmt: skip
+        return self._reduce(rows)
+
+
+class ListNetLoss(_RowLoss):
+    """Cross entropy of the teacher's and the student's softmax over a list; see :func:`fastkd.ops.listnet`.
+
+    Over sampled ids with one certain target it is the sampled softmax. No factor T^2.
+    """
+
+    def __init__(self, temperature: float = 1.0, *, reduction: Reduction = "sum", backend: str = "auto") -> None:
+        super().__init__(reduction=reduction, backend=backend)
+        check_temperature(temperature)
+        self.temperature = temperature
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"temperature={self.temperature!r}, {super().extra_repr()}"
+
+    def forward(self, scores: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of the student's and the teacher's scores of a list, both Float[B, C]."""
+        return self._reduce(ops.listnet(scores, teacher, temperature=self.temperature, backend=self.backend))
+
+    def from_embeddings(
+        self, users: Tensor, items: Tensor, ids: Tensor, teacher: Tensor, *, validate: bool = True
+    ) -> Tensor:
+        """Return the loss of vectors; see :func:`fastkd.ops.listnet_from_embeddings`."""
+        rows = ops.listnet_from_embeddings(
+            users, items, ids, teacher, temperature=self.temperature, validate=validate, backend=self.backend
+        )
+        return self._reduce(rows)

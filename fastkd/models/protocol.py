@@ -15,20 +15,22 @@ class Tables:
     """User and item vectors whose inner product is the score.
 
     ``users``: Float[Tensor, "U D"], ``items``: Float[Tensor, "N D"]. Made once per training step, so a
-    graph model propagates once however many losses read from it.
+    graph model propagates once however many losses read from it. ``sparse``: losses are asked for row-sparse
+    gradients of both tables (which then must be parameters), so that a step does not cost U or N rows.
     """
 
     users: Tensor
     items: Tensor
+    sparse: bool = False
 
     def user_vectors(self, users: Tensor) -> Tensor:
         """Return the vectors of ``users`` Int[Tensor, "B"] -> Float[Tensor, "B D"], differentiable."""
         # functional.embedding and not indexing: its backward is parallel and deterministic on the CPU.
-        return functional.embedding(users, self.users)
+        return functional.embedding(users, self.users, sparse=self.sparse)
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """Return the vectors of ``items`` Int[Tensor, "..."] -> Float[Tensor, "... D"], differentiable."""
-        return functional.embedding(items, self.items)
+        return functional.embedding(items, self.items, sparse=self.sparse)
 
     def detach(self) -> Tables:
         """Return the same values outside autograd."""

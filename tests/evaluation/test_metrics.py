@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastkd.core.errors import ConfigError, DataError
 from fastkd.core.interactions import Interactions
-from fastkd.evaluation.metrics import METRICS, hits_in, metrics_from_lists
+from fastkd.evaluation.metrics import METRICS, hits_in, metrics_from_lists, metrics_from_ranks
 
 
 def slow_metrics(ids, targets, k):
@@ -215,3 +215,41 @@ def test_agrees_with_ir_measures():
                 reference[int(metric.query_id)] = metric.value
             mine = trec_map(found, targets, k) if ours == "map" else found.values[f"{ours}@{k}"]
             np.testing.assert_allclose(mine, reference, rtol=0, atol=1e-9, err_msg=f"{ours}@{k}")
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 40))
+def test_ranks_give_the_bits_that_lists_give(seed, users, items):
+    random = np.random.default_rng(seed)
+    ids = np.stack([random.permutation(items) for _ in range(users)])
+    pairs = np.nonzero(random.random((users, items)) < random.choice([0.05, 0.3, 0.9]))
+    targets = Interactions.from_pairs(*pairs, num_users=users, num_items=items)
+    hidden = random.random((users, items)) < random.choice([0.0, 0.3])  # never recommended: no place in a list, rank 0
+    ranks = np.zeros((users, int(targets.degrees().max(initial=0)) + 1), dtype=np.int64)
+    for user in range(users):
+        kept = [i for i in ids[user] if not hidden[user, i]]
+        ids[user] = kept + [-1] * (items - len(kept))
+        found = [kept.index(i) + 1 for i in targets.row(user) if not hidden[user, i]]
+        ranks[user, random.permutation(ranks.shape[1])[: len(found)]] = found
+    ks = tuple(int(k) for k in random.integers(1, items + 1, 3))
+    from_lists, from_ranks = metrics_from_lists(ids, targets, ks), metrics_from_ranks(ranks, targets, ks)
+    assert list(from_ranks.values) == list(from_lists.values)
+    assert np.array_equal(from_ranks.has_targets, from_lists.has_targets)
+    for name, values in from_lists.values.items():
+        assert np.array_equal(from_ranks.values[name], values), name
+
+
+@pytest.mark.parametrize(
+    ("ranks", "says"),
+    [
+        (np.zeros((1, 1)), "ranks must be integers"),
+        (np.ones((2, 1), dtype=np.int64), "2 rows of ranks but targets of 1 users"),
+        (np.array([[-1]]), "row 0 holds the rank -1"),
+        (np.array([[1, 2, 3]]), "row 0 has 3 ranks for 2 targets"),
+        (np.array([[4, 4]]), "row 0 holds the rank 4 twice"),
+    ],
+)
+def test_ranks_that_cannot_be_are_named(ranks, says):
+    targets = Interactions.from_pairs([0, 0], [1, 2], num_users=1, num_items=5)
+    with pytest.raises(DataError, match=says):
+        metrics_from_ranks(ranks, targets, (2,))

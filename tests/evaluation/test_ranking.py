@@ -137,9 +137,9 @@ def test_the_memory_budget_changes_nothing(monkeypatch):
     data, tables = random_dataset(8, users=40), random_tables(8, users=40)
     config = EvalConfig(ks=(3, 5))
     whole = evaluate(tables, data, "test", config=config)
-    for rows in (1, 7, 39):
+    for rows, path in ((1, "topk"), (7, "ranks"), (39, "topk"), (1, "ranks")):
         monkeypatch.setattr("fastkd.evaluation.streaming.chunk_rows", lambda *a, rows=rows, **k: rows)
-        part = evaluate(tables, data, "test", config=config)
+        part = evaluate(tables, data, "test", config=EvalConfig(ks=(3, 5), path=path))
         assert part.metrics == whole.metrics
         for name, values in whole.per_user.items():
             assert np.array_equal(part.per_user[name], values)
@@ -279,6 +279,7 @@ def test_bad_questions_are_named():
         ({"denominator": "everyone"}, "'everyone'"),
         ({"memory_budget_mb": 0}, "got 0"),
         ({"ks": (0,)}, "cut-off 0"),
+        ({"path": "list"}, "path must be one of auto, topk, ranks, got 'list'"),
         ({"metrics": ("auc",)}, "'auc'"),
     ],
 )

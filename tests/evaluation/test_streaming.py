@@ -4,7 +4,7 @@ import torch
 
 from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
-from fastkd.evaluation.streaming import check_catalogue, chunk_rows, iter_topk, tables_of
+from fastkd.evaluation.streaming import check_catalogue, chunk_rows, iter_ranks, iter_topk, tables_of
 from fastkd.models.protocol import Tables
 
 
@@ -36,6 +36,22 @@ def test_ranks_as_a_sort_does_with_two_masks(k):
             wanted, values = slow_topk(tables, user, k, seen)
             assert ids[row].tolist() == wanted
             assert scores[row].tolist() == values
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_ranks_are_places_in_the_sorted_catalogue(monkeypatch, size):
+    tables, first, second, targets = whole_numbers(23, 31), *(masks_of(23, 31, seed) for seed in (1, 2, 5))
+    users = np.array([4, 22, 0, 4], dtype=np.int64)
+    monkeypatch.setattr("fastkd.evaluation.streaming.chunk_rows", lambda *a, **k: size)
+    seen_users = []
+    for chunk, ranks in iter_ranks(tables, users, targets, masks=(first, second)):
+        for row, user in enumerate(chunk):
+            seen = set(first.row(user)) | set(second.row(user))
+            order, _ = slow_topk(tables, user, 31, seen)
+            wanted = [0 if item in seen else order.index(item) + 1 for item in targets.row(user)]
+            assert ranks[row].tolist() == wanted + [0] * (ranks.shape[1] - len(wanted))
+        seen_users += chunk.tolist()
+    assert seen_users == users.tolist()
 
 
 def test_the_chunks_cover_the_users_in_order_and_do_not_change_the_lists(monkeypatch):

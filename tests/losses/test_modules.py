@@ -4,18 +4,20 @@ import pytest
 import torch
 
 from fastkd import ops
-from fastkd.losses import BPRLoss, RelaxedRankingLoss, WeightedBCELoss
+from fastkd.losses import BPRLoss, ListNetLoss, MarginLoss, RelaxedRankingLoss, SoftBCELoss, WeightedBCELoss
 from tests.contracts.op_contract import backends_of, wave
 
 BACKENDS = backends_of("relaxed_ranking")
 
-LOSSES = [RelaxedRankingLoss, BPRLoss, WeightedBCELoss]
+LOSSES = [RelaxedRankingLoss, BPRLoss, MarginLoss, WeightedBCELoss, SoftBCELoss, ListNetLoss]
 
 
 def arguments(loss):
     if loss is RelaxedRankingLoss:
         return wave(3, 4, 0.7), wave(3, 5, 1.3)
-    return (wave(1, 3, 0.7)[0], wave(3, 5, 1.3)) if loss is BPRLoss else (wave(3, 4, 0.7), wave(3, 4, 0.2).abs())
+    if loss in (BPRLoss, MarginLoss):
+        return wave(1, 3, 0.7)[0], wave(3, 5, 1.3)
+    return wave(3, 4, 0.7), wave(3, 4, 0.2).abs()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -50,14 +52,43 @@ def test_each_is_the_face_of_its_op():
     )
 
 
-def test_from_embeddings():
-    users, items = wave(3, 4, 0.3), wave(20, 4, 0.8)
-    ranked, unranked = torch.tensor([[1, 5], [0, 19], [2, -1]]), torch.tensor([[3], [3], [-1]])
-    found = RelaxedRankingLoss(backend="numba").from_embeddings(users, items, ranked, unranked)
-    rows = ops.relaxed_ranking_from_embeddings(users, items, ranked, unranked, backend="reference")
+TABLES = wave(3, 4, 0.3), wave(20, 4, 0.8)
+RANKED, UNRANKED = torch.tensor([[1, 5], [0, 19], [2, -1]]), torch.tensor([[3], [3], [-1]])
+TEACHER = wave(3, 2, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments", "expected"),
+    [
+        (RelaxedRankingLoss(), (RANKED, UNRANKED), lambda s, z: ops.relaxed_ranking(s, z)),
+        (BPRLoss(), (UNRANKED[:, 0], RANKED), lambda s, z: ops.pairwise(z[:, 0], s)),
+        (MarginLoss(0.3), (UNRANKED[:, 0], RANKED), lambda s, z: ops.pairwise(z[:, 0], s, loss="margin", margin=0.3)),
+        (WeightedBCELoss(), (RANKED, TEACHER.abs()), lambda s, _: ops.weighted_bce(s, TEACHER.abs())),
+        (SoftBCELoss(2.0, 0.5), (RANKED, TEACHER), lambda s, _: ops.soft_bce(s, TEACHER, temperature=2.0, shift=0.5)),
+        (ListNetLoss(2.0), (RANKED, TEACHER), lambda s, _: ops.listnet(s, TEACHER, temperature=2.0)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, torch.nn.Module) else "",
+)
+def test_from_embeddings(loss, arguments, expected):
+    users, items = (t.clone().requires_grad_() for t in TABLES)
+    found = loss.from_embeddings(users, items, *arguments)
+    rows = expected(*(ops.gather_dot(users, items, ids, backend="reference") for ids in (RANKED, UNRANKED)))
     torch.testing.assert_close(found, rows.sum())
-    with pytest.raises(ValueError, match="ids holds 20"):
-        RelaxedRankingLoss().from_embeddings(users, items, ranked, unranked + 17)
+    for a, b in zip(*(torch.autograd.grad(t, (users, items)) for t in (found, rows.sum())), strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(ValueError, match=r"ids holds 2[0-9]"):
+        loss.from_embeddings(users, items, arguments[0], arguments[1] + 23) if arguments[1].dtype == torch.int64 else (
+            loss.from_embeddings(users, items, arguments[0] + 23, arguments[1])
+        )
+
+
+def test_bad_options_are_named():
+    with pytest.raises(ValueError, match="temperature must be a positive finite number, got 0"):
+        ListNetLoss(0)
+    with pytest.raises(ValueError, match="temperature must be a positive finite number, got -1"):
+        SoftBCELoss(-1)
+    with pytest.raises(ValueError, match="margin must be a finite number, got nan"):
+        MarginLoss(float("nan"))
 
 
 def test_bad_reduction_is_named():
@@ -67,3 +98,5 @@ def test_bad_reduction_is_named():
 
 def test_a_loss_says_what_it_does():
     assert repr(WeightedBCELoss(reduction="mean")) == "WeightedBCELoss(reduction='mean', backend='auto')"
+    assert repr(MarginLoss(0.5)) == "MarginLoss(margin=0.5, reduction='sum', backend='auto')"
+    assert repr(ListNetLoss(2.0)) == "ListNetLoss(temperature=2.0, reduction='sum', backend='auto')"

@@ -1,0 +1,55 @@
+"""The ``nn.Module`` face of lambda-weighted pairs."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from fastkd import ops
+from fastkd.core.errors import did_you_mean
+from fastkd.losses.modules import Reduction, _RowLoss
+from fastkd.ops.lambda_pairs import WEIGHTS, PairWeights
+
+
+class LambdaLoss(_RowLoss):
+    """``w_ij log(1 + exp(-sigma (s_i - s_j)))`` over the pairs of a list; see :func:`fastkd.ops.lambda_pairs`."""
+
+    def __init__(
+        self,
+        weights: PairWeights = "lambdarank",
+        sigma: float = 1.0,
+        *,
+        reduction: Reduction = "sum",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(reduction=reduction, backend=backend)
+        if weights not in WEIGHTS:
+            hint = did_you_mean(str(weights), WEIGHTS)
+            raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}.{hint}")
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma must be a positive finite number, got {sigma!r}")
+        self.weights, self.sigma = weights, sigma
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"weights={self.weights!r}, sigma={self.sigma!r}, {super().extra_repr()}"
+
+    def forward(self, scores: Tensor, gains: Tensor | None = None) -> Tensor:
+        """Return the loss of ``scores`` Float[B, K], best first by the teacher, and what they are worth."""
+        rows = ops.lambda_pairs(scores, gains, weights=self.weights, sigma=self.sigma, backend=self.backend)
+        return self._reduce(rows)
+
+    def from_embeddings(
+        self,
+        users: Tensor,
+        items: Tensor,
+        ids: Tensor,
+        gains: Tensor | None = None,
+        *,
+        validate: bool = True,
+    ) -> Tensor:
+        """Return the loss of vectors; see :func:`fastkd.ops.lambda_pairs_from_embeddings`."""
+        rows = ops.lambda_pairs_from_embeddings(
+            users, items, ids, gains, weights=self.weights, sigma=self.sigma, validate=validate, backend=self.backend
+        )
+        return self._reduce(rows)
