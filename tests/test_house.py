@@ -20,7 +20,7 @@ def test_every_op_has_a_reference_and_a_test_of_its_name(op):
 
 @pytest.mark.parametrize("backend", ["numba", "triton"])
 def test_no_kernel_without_an_op_or_a_sampler(backend):
-    samplers = {"sample_unobserved", "philox"}
+    samplers = {"sample_unobserved", "sample_popularity", "sample_mixed", "sample_stratified", "philox"}
     kernels = {p.stem for p in (PACKAGE / "kernels" / backend).glob("*.py") if not p.stem.startswith("_")}
     assert kernels <= set(OPS) | samplers
 

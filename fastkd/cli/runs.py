@@ -196,7 +196,8 @@ def ranking_rate(tables: Tables, dataset: Dataset, k: int) -> float:
 
 def _definition(config: StudyConfig, model: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
     """Return what decides the result of a run."""
-    evaluation = {k: v for k, v in to_mapping(config.evaluation).items() if k not in ("memory_budget_mb", "backend")}
+    cost_only = ("memory_budget_mb", "backend", "path")
+    evaluation = {k: v for k, v in to_mapping(config.evaluation).items() if k not in cost_only}
     return {
         "data": to_mapping(config.data),
         "model": model,

@@ -17,7 +17,7 @@ class TrainingProgress(Callback):
     def __init__(self, counter: Counter, config: TrainingConfig) -> None:
         self._counter = counter
         self._config = config
-        self._parts = {"epoch": "", "loss": "", "metric": ""}
+        self._parts = {"epoch": "", "work": "", "loss": "", "metric": ""}
         self._best: float | None = None
 
     def on_start(self, run: RunInfo) -> None:
@@ -27,6 +27,10 @@ class TrainingProgress(Callback):
     def on_epoch_start(self, epoch: int) -> None:
         """Show the epoch."""
         self._say("epoch", f"epoch {epoch + 1}/{self._config.epochs}")
+
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        """Show work outside the steps while it lasts."""
+        self._say("work", f"{what} {100 * done // max(total, 1)} %" if done < total else "")
 
     def on_step(self, step: int, rows: int) -> None:
         """Move the bar."""

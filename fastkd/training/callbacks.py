@@ -54,6 +54,9 @@ class Callback:
     def on_epoch_start(self, epoch: int) -> None:
         """Take note that an epoch starts, or is resumed in its middle."""
 
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        """Take note of long work outside the steps, e.g. a method's draws: ``done`` of ``total`` users."""
+
     def on_step(self, step: int, rows: int) -> None:
         """Take note that ``step`` steps are done; the last batch had ``rows`` interactions."""
 

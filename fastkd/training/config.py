@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from fastkd.core.errors import ConfigError, did_you_mean
 
-OptimizerName = Literal["adam", "adamw", "sgd"]
+OptimizerName = Literal["adam", "adamw", "sgd", "row_adam", "row_adamw", "row_adagrad", "row_sgd"]
 Amp = Literal["none", "bf16", "fp16"]
 Reduction = Literal["sum", "mean"]
 
@@ -23,7 +23,9 @@ class TrainingConfig:
     ``negatives``: sampled items per interaction.
 
     ``optimizer``: ``adam`` couples weight decay to the gradient (as the published studies do), ``adamw``
-    decouples it, ``sgd`` is plain. ``clip_norm``: largest gradient norm of each optimiser group, or None.
+    decouples it, ``sgd`` is plain. ``row_*`` update only the rows of the tables that a batch read (weight decay
+    included), so that a step costs the same at any number of users and items; for models whose tables are their
+    parameters. ``clip_norm``: largest gradient norm of each optimiser group, or None.
     ``amp``: forward pass in that dtype; parameters and their gradients stay float32.
     ``reduction``: of the base loss over the batch. ``sum`` matches published distillation weights.
 
@@ -66,8 +68,17 @@ class TrainingConfig:
         hints = get_type_hints(type(self))
         for name in ("optimizer", "amp", "reduction"):
             _check_choice(name, getattr(self, name), get_args(hints[name]))
+        if self.clip_norm is not None and self.row_sparse:
+            raise ConfigError(
+                f"clip_norm={self.clip_norm} needs a dense optimizer (adam, adamw, sgd), got {self.optimizer!r}"
+            )
         if self.patience is not None and self.eval_every == 0:
             raise ConfigError(f"patience={self.patience} counts evaluations, but eval_every=0 makes none")
+
+    @property
+    def row_sparse(self) -> bool:
+        """Return whether the optimiser takes row-sparse gradients."""
+        return self.optimizer.startswith("row_")
 
     def result_mapping(self) -> dict[str, Any]:
         """Return the options that decide the result; two runs that differ in others may share a folder."""

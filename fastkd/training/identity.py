@@ -15,7 +15,7 @@ from fastkd.models.teacher import Teacher
 from fastkd.training.checkpoint import Identity
 from fastkd.training.config import TrainingConfig
 
-_EVALUATION_COST_ONLY = ("memory_budget_mb", "backend")
+_EVALUATION_COST_ONLY = ("memory_budget_mb", "backend", "path")
 
 
 def identity_of(

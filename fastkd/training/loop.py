@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -10,8 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fastkd.core.errors import TrainingError
-from fastkd.core.seeds import Seeds
-from fastkd.data.batches import batches, num_batches
+from fastkd.data.batches import num_batches
 from fastkd.data.dataset import Dataset
 from fastkd.evaluation import EvalConfig, evaluate
 from fastkd.training.checkpoint import Identity, read_checkpoint, write_checkpoint
@@ -46,7 +46,6 @@ class Loop:
         self.folder, self.identity, self.signals = folder, identity, signals
         self.learner, self.progress, self.meter = state.learner, state.progress, state.meter
         self.callbacks = state.callbacks
-        self.seeds = Seeds(config.seed)
         self.steps_per_epoch = num_batches(data.train, config.batch_size)
         self._saved_at: tuple[int, int, int] | None = None
         self._best_weights: dict[str, Tensor] | None = None
@@ -66,20 +65,13 @@ class Loop:
 
     def _epoch(self, negatives: EpochNegatives) -> None:
         """Run the steps of the epoch that are not done yet."""
-        progress, config, method = self.progress, self.config, self.learner.method
+        progress, method = self.progress, self.learner.method
         epoch = progress.epoch
         self.callbacks.each("on_epoch_start", epoch)
         if method is not None:
+            method.progress = functools.partial(self.callbacks.each, "on_progress")
             method.begin_epoch(epoch, self.learner.student)
-        steps = batches(
-            self.data.train,
-            negatives=negatives.of(epoch),
-            batch_size=config.batch_size,
-            seeds=self.seeds,
-            epoch=epoch,
-            start_step=progress.step_in_epoch,
-        )
-        for batch in steps:
+        for batch in negatives.batches(epoch, progress.step_in_epoch):
             values = train_step(self.learner, batch.to(self.state.device), epoch=epoch, step=progress.step)
             self.meter.add(values, step=progress.step, epoch=epoch)
             progress.step += 1

@@ -1,7 +1,8 @@
-"""The negatives of each epoch; the next epoch's are drawn on a thread while this one trains."""
+"""The batches of each epoch; the next epoch's are made on a thread while this one trains."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -9,32 +10,52 @@ from numpy.typing import NDArray
 
 from fastkd.core.errors import DataError
 from fastkd.core.interactions import Interactions
+from fastkd.core.seeds import Seeds
+from fastkd.data.batch import Batch
+from fastkd.data.batches import batches, num_batches
 from fastkd.distillation.method import Method
 from fastkd.sampling import EpochPrefetcher, NegativeSampler
+from fastkd.sampling.epochs import EpochBatch, EpochProducer
 from fastkd.training.config import TrainingConfig
 
 
 class EpochNegatives:
-    """Negatives per epoch: the method's own, or else uniform ones outside what the user touched.
+    """Batches with their negatives: the method's own, or else uniform ones outside what the user touched.
 
-    Draws are a pure function of (seed, epoch, user, slot), so one made ahead, dropped or repeated changes
-    nothing. Memory: two epochs of ids. Use as a context; the thread ends with it.
+    Order and draws are pure functions of (seed, epoch, user, slot), so an epoch made ahead, dropped or repeated changes
+    nothing. Memory: two epochs of ``(3 + n) * nnz`` int64. Use as a context; the thread ends with it.
     """
 
     def __init__(self, train: Interactions, method: Method | None, config: TrainingConfig) -> None:
         self._train, self._method, self._config = train, method, config
-        self._ahead: EpochPrefetcher[NDArray[Any]] | None = None
+        self._ahead: EpochPrefetcher[EpochBatch] | None = None
 
-    def of(self, epoch: int) -> NDArray[Any]:
-        """Return ids Int[nnz, n] of ``epoch``; uniform ones of the next epoch are being drawn when this returns."""
+    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Return the batches of ``epoch`` from step ``start_step`` on.
+
+        Every interaction comes once, in the order of :func:`fastkd.data.batches`; the last batch may be short.
+        With uniform negatives, the next epoch is being made when this returns.
+        """
+        train, config = self._train, self._config
         own = self._method.negatives(epoch) if self._method is not None else None
         if own is not None:
-            return self._checked(own, epoch)
+            return batches(
+                train,
+                negatives=self._checked(own, epoch),
+                batch_size=config.batch_size,
+                seeds=Seeds(config.seed),
+                epoch=epoch,
+                start_step=start_step,
+            )
+        steps = num_batches(train, config.batch_size)
+        if not 0 <= start_step <= steps:
+            raise DataError(f"start_step must be in [0, {steps}], got {start_step}")
         if self._ahead is None:
-            sampler, n = NegativeSampler(self._train, seed=self._config.seed), self._config.negatives
-            draw = lambda epoch: sampler.sample_epoch(n, epoch=epoch)  # noqa: E731
-            self._ahead = EpochPrefetcher(draw, start=epoch, stop=self._config.epochs)
-        return self._ahead.get(epoch)
+            producer = EpochProducer(NegativeSampler(train, seed=config.seed), config.negatives)
+            pinned = False if config.device == "cpu" else None
+            draw = lambda epoch: producer.draw(epoch, producer.allocate(pin_memory=pinned))  # noqa: E731
+            self._ahead = EpochPrefetcher(draw, start=epoch, stop=config.epochs)
+        return _cut(self._ahead.get(epoch), config.batch_size, start_step)
 
     def _checked(self, ids: NDArray[Any], epoch: int) -> NDArray[Any]:
         """Return ``ids`` once they lie in [-1, items): the loss does not look again where that costs a wait."""
@@ -53,3 +74,9 @@ class EpochNegatives:
     ) -> None:
         if self._ahead is not None:
             self._ahead.close()
+
+
+def _cut(whole: EpochBatch, size: int, start: int) -> Iterator[Batch]:
+    for begin in range(start * size, len(whole), size):
+        rows = whole.rows(begin, begin + size)
+        yield Batch(rows.entries, rows.users, rows.positives, rows.negatives)

@@ -8,7 +8,8 @@ of adding to a zeroed one, which halves its traffic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,11 +18,18 @@ from torch import Tensor, nn
 from fastkd.core.errors import ConfigError
 from fastkd.distillation.method import OptimizerGroup
 from fastkd.training.config import TrainingConfig
+from fastkd.training.row_optimisers import RowAdagrad, RowAdam, RowOptimizer, RowSGD
 
 _CLASSES: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
+}
+_ROW_CLASSES: dict[str, Callable[..., RowOptimizer]] = {
+    "row_adam": RowAdam,
+    "row_adamw": functools.partial(RowAdam, decoupled=True),
+    "row_adagrad": RowAdagrad,
+    "row_sgd": RowSGD,
 }
 _FUSED_DEVICES = ("cpu", "cuda")
 
@@ -45,6 +53,8 @@ def build_optimizer(
         raise ConfigError("nothing to train: neither the student nor the method has a parameter that requires grad")
     # An empty group (a method without projectors) is legal for torch, but it would only confuse a checkpoint.
     kept = [group for group in param_groups if group["params"]]
+    if config.optimizer in _ROW_CLASSES:
+        return _ROW_CLASSES[config.optimizer](kept, lr=config.lr)
     return _CLASSES[config.optimizer](kept, lr=config.lr, fused=fused_is_supported(parameters))  # type: ignore[call-arg]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Learner:
     """What a step updates, and how.
 
-    ``scaler`` is present for ``amp="fp16"`` only. ``clip_norm``: per optimiser group, or None.
+    ``scaler`` is present for ``amp="fp16"`` only. ``clip_norm``: per optimiser group, or None. ``row_sparse``: losses
+    are asked for row-sparse gradients of the tables.
     """
 
     student: Recommender
@@ -38,6 +39,7 @@ class Learner:
     amp: Amp = "none"
     reduction: Reduction = "sum"
     clip_norm: float | None = None
+    row_sparse: bool = False
 
 
 def build_scaler(amp: Amp, device: torch.device) -> torch.amp.GradScaler | None:
@@ -55,7 +57,8 @@ def base_loss(tables: Tables, batch: Batch, *, reduction: Reduction = "sum") -> 
     """
     ids = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # [B, 1 + n]
     # Ids come from validated interactions and checked negatives; on a GPU a check would wait for the device.
-    scores = ops.gather_dot(tables.user_vectors(batch.users), tables.items, ids, validate=not ids.is_cuda)
+    users = tables.user_vectors(batch.users)
+    scores = ops.gather_dot(users, tables.items, ids, validate=not ids.is_cuda, sparse_grad=tables.sparse)
     rows = ops.pairwise(scores[:, 0], scores[:, 1:], loss="bpr")
     return rows.sum() if reduction == "sum" else rows.mean()
 
@@ -74,6 +77,8 @@ def train_step(learner: Learner, batch: Batch, *, epoch: int, step: int) -> dict
 
 def _forward(learner: Learner, batch: Batch, epoch: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
     tables = learner.student.tables()
+    if learner.row_sparse:
+        tables = replace(tables, sparse=True)
     base = base_loss(tables, batch, reduction=learner.reduction).float()
     if learner.method is None:
         return base, {"loss": base.detach(), "base": base.detach()}

@@ -137,6 +137,7 @@ class Trainer:
             amp=config.amp,
             reduction=config.reduction,
             clip_norm=config.clip_norm,
+            row_sparse=config.row_sparse,
         )
         return RunState(learner, Progress(), Meter(), Callbacks(self._all_callbacks(folder)), self.device)
 
@@ -175,6 +176,8 @@ class Trainer:
             raise DataError(f"nothing to train on: {train!r}")
         if self.method is not None and self.teacher is None:
             raise TeacherError(f"the method {self.method.name!r} needs a teacher, got teacher=None")
+        if self.config.row_sparse:
+            self._check_row_sparse()
         if self.config.eval_every == 0:
             return
         if self.data.valid.nnz == 0:
@@ -185,6 +188,15 @@ class Trainer:
         if self.config.monitor not in known:
             near = did_you_mean(self.config.monitor, known)
             raise ConfigError(f"monitor {self.config.monitor!r} is not evaluated.{near} Evaluated: {', '.join(known)}")
+
+    def _check_row_sparse(self) -> None:
+        """Refuse computed tables: a row-sparse gradient cannot flow on through what computes them."""
+        tables = self.student.tables()
+        if not (tables.users.is_leaf and tables.items.is_leaf):
+            raise ConfigError(
+                f"optimizer {self.config.optimizer!r} needs a student whose tables are its parameters (bpr_mf); "
+                f"{type(self.student).__name__} computes them. adam, adamw or sgd would work"
+            )
 
 
 def _device(name: str) -> torch.device:

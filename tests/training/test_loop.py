@@ -71,7 +71,9 @@ def test_draws_of_the_next_epoch_are_made_on_a_thread(tmp_path, monkeypatch):
     monkeypatch.setattr(
         NegativeSampler,
         "sample_epoch",
-        lambda self, n, *, epoch: drawn.append(threading.current_thread().name) or real(self, n, epoch=epoch),
+        lambda self, n, *, epoch, **kw: (
+            drawn.append(threading.current_thread().name) or real(self, n, epoch=epoch, **kw)
+        ),
     )
     tiny_trainer(tmp_path, epochs=3).fit()
     assert len(drawn) == 3

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from tiny_run import ITEMS, FakeMethod, tiny_config, tiny_data
 
-from fastkd.core import DataError
+from fastkd.core import DataError, Seeds
+from fastkd.data import batches
 from fastkd.sampling import NegativeSampler
 from fastkd.training.negatives import EpochNegatives
 
@@ -16,21 +18,43 @@ class Own(FakeMethod):
         return self.given.get(epoch)
 
 
+FIELDS = ("entries", "users", "positives", "negatives")
+
+
+def plain(data, config, epoch, negatives, start=0):
+    """The batches without producer or thread."""
+    seeds, size = Seeds(config.seed), config.batch_size
+    return batches(data.train, negatives=negatives, batch_size=size, seeds=seeds, epoch=epoch, start_step=start)
+
+
+def same(got, want):
+    got, want = list(got), list(want)
+    assert len(got) == len(want)
+    for ours, theirs in zip(got, want, strict=True):
+        for field in FIELDS:
+            assert getattr(ours, field).dtype == torch.int64
+            assert torch.equal(getattr(ours, field), getattr(theirs, field)), field
+
+
 def test_the_epochs_are_those_of_the_sampler_also_when_one_is_skipped():
     data, config = tiny_data(), tiny_config(epochs=5)
     sampler = NegativeSampler(data.train, seed=config.seed)
     with EpochNegatives(data.train, None, config) as negatives:
-        for epoch in (1, 2, 4, 4):
-            assert np.array_equal(negatives.of(epoch), sampler.sample_epoch(2, epoch=epoch))
+        for epoch, start in ((1, 0), (2, 3), (4, 0), (4, 6)):
+            drawn = sampler.sample_epoch(2, epoch=epoch)
+            same(negatives.batches(epoch, start), plain(data, config, epoch, drawn, start))
+        with pytest.raises(DataError, match=r"start_step must be in \[0, 6\], got 7"):
+            negatives.batches(4, 7)
 
 
 def test_a_methods_own_negatives_come_first():
     data, config = tiny_data(), tiny_config(epochs=4)
     own = np.full((data.train.nnz, 1), 7)
     with EpochNegatives(data.train, Own({1: own}), config) as negatives:
-        assert negatives.of(0).shape == (data.train.nnz, 2)
-        assert negatives.of(1) is own
-        assert np.array_equal(negatives.of(2), NegativeSampler(data.train, seed=3).sample_epoch(2, epoch=2))
+        assert next(negatives.batches(0)).negatives.shape == (config.batch_size, 2)
+        same(negatives.batches(1), plain(data, config, 1, own))
+        drawn = NegativeSampler(data.train, seed=3).sample_epoch(2, epoch=2)
+        same(negatives.batches(2), plain(data, config, 2, drawn))
 
 
 @pytest.mark.parametrize("bad", [ITEMS, -2])
@@ -42,19 +66,19 @@ def test_own_negatives_out_of_range_are_named(bad):
         EpochNegatives(data.train, Own({0: own}), tiny_config()) as negatives,
         pytest.raises(DataError, match=rf"method 'fake' gave negative {bad} for epoch 0, outside \[-1, {ITEMS}\)"),
     ):
-        negatives.of(0)
+        negatives.batches(0)
 
 
 def test_nothing_past_the_last_epoch_is_drawn_and_the_thread_ends(monkeypatch):
     drawn = []
     real = NegativeSampler.sample_epoch
 
-    def note(self, n, *, epoch):
+    def note(self, n, *, epoch, on_exhausted):
         drawn.append(epoch)
-        return real(self, n, epoch=epoch)
+        return real(self, n, epoch=epoch, on_exhausted=on_exhausted)
 
     monkeypatch.setattr(NegativeSampler, "sample_epoch", note)
     with EpochNegatives(tiny_data().train, None, tiny_config(epochs=2)) as negatives:
-        negatives.of(0)
-        negatives.of(1)
+        negatives.batches(0)
+        negatives.batches(1)
     assert drawn == [0, 1]
