@@ -30,7 +30,7 @@ demo: setup
 	$(BIN)/fastkd demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: setup
 	$(BIN)/ruff check fastkd tests benchmarks

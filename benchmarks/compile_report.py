@@ -76,7 +76,7 @@ def _compile(configuration: Any, target: int) -> Any:
         if signature[n] != "constexpr" and not signature[n].startswith("fp") and n not in configuration.unaligned
     }
     source = ASTSource(configuration.kernel, signature, dict(configuration.constants), attributes)
-    options = {"num_warps": configuration.num_warps, "num_stages": configuration.num_stages}
+    options = {"num_warps": configuration.num_warps, "num_stages": configuration.num_stages, **configuration.options}
     return triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
 
 
