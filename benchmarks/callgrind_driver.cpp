@@ -30,10 +30,12 @@ struct Data {
     std::vector<std::int64_t> users, positives;
     std::vector<std::int32_t> out = std::vector<std::int32_t>(kUsers * kDraws);
     MassTable table;
-    std::vector<std::uint64_t> seen;
+    SeenMass seen;
 
     // Without a history every user has all items left.
-    explicit Data(bool history) : table(masses()) {
+    explicit Data(bool history) : table(masses()), seen(filled(history), masses(), 1) {}
+
+    Csr<std::int32_t> filled(bool history) {
         for (std::int64_t u = 0; u < kUsers; ++u) {
             for (std::int64_t k = 0; history && k < kDegree; ++k) {
                 indices.push_back(
@@ -43,7 +45,7 @@ struct Data {
             users.push_back(u);
             positives.push_back(history ? indices[static_cast<std::size_t>(u * kDegree + u % kDegree)] : u);
         }
-        seen = history_masses<std::int32_t>(csr(), masses(), 1);
+        return csr();
     }
 
     // Zipf-like, and a sum of kItems * 2^32 as the table wants.

@@ -1,4 +1,4 @@
-"""What others do for uniform negatives outside a history: numpy, torch and RecBole."""
+"""What others do for negatives outside a history: numpy, torch, RecBole and implicit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,3 +70,31 @@ def with_recbole(train: Interactions, users: Ids, n: int, folder: str) -> Callab
 
     sampler = Sampler("uniform", 1.0)
     return lambda: sampler.sample_by_key_ids(users, n).numpy().reshape(n, -1).T
+
+
+@numba.njit
+def _by_count(indptr: Any, indices: Any, users: Any, found: Any) -> None:
+    for row in range(len(users)):
+        history = indices[indptr[users[row]] : indptr[users[row] + 1]]
+        for slot in range(found.shape[1]):
+            while True:
+                item = indices[np.random.randint(len(indices))]  # noqa: NPY002 - numba's Mersenne twister
+                at = np.searchsorted(history, item)
+                if at == len(history) or history[at] != item:
+                    break
+            found[row, slot] = item
+
+
+def with_implicit(train: Interactions, users: Ids, n: int) -> Callable[[], Ids]:
+    """Do as implicit's BPR does: a Mersenne twister picks an entry of the interactions, binary search looks it up.
+
+    So items come by their count (alpha = 1). Where the item is in the history implicit leaves out the update; this
+    draws again.
+    """
+    found = np.empty((len(users), n), dtype=np.int64)
+
+    def draw() -> Ids:
+        _by_count(train.indptr, train.indices, users, found)
+        return found
+
+    return draw

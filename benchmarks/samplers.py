@@ -1,16 +1,16 @@
 """Negative samplers: draws per second beside their peers, scaling, building, and their share of a training epoch.
 
+    python benchmarks/samplers.py             # all sections, about five minutes
     python benchmarks/samplers.py draws       # each distribution and peer, one thread
     python benchmarks/samplers.py scaling     # 1 to all cores
     python benchmarks/samplers.py build       # N = 10M, nnz = 100M: seconds and memory
-    python benchmarks/samplers.py end-to-end --data FILE.parquet
+    python benchmarks/samplers.py end-to-end  # epochs of BPR-MF with and without sampling; --data FILE.parquet
 
-``--out FILE`` also puts the section into a JSON file, beside the sections that it holds.
-``--recbole FOLDER`` times RecBole's own ``sample_by_key_ids`` (a folder that
+Each section replaces its part of ``benchmarks/results/samplers.json`` (``--out FILE``: of that file); nothing else
+writes there. ``--recbole FOLDER`` times RecBole's own ``sample_by_key_ids`` (a folder that
 ``pip install --no-deps --target FOLDER recbole`` filled). Draws are checked against the histories before anything is
-timed; times are medians. implicit is not among the peers: its BPR draws inside its Cython training loop, leaves an item
-that the user has touched out of the update instead of drawing again, and hands no draws out, so nothing can be
-timed alone.
+timed; times are medians. implicit's BPR draws inside its Cython training loop and hands no draws out, so its form is
+written down again in ``sampler_peers.py`` and compiled by numba.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sampler_peers import with_numpy, with_recbole, with_torch
+from sampler_peers import with_implicit, with_numpy, with_recbole, with_torch
 
 from fastkd.core import Interactions, Seeds
 from fastkd.core.capability import cpu_count, version_of
@@ -46,7 +47,8 @@ from fastkd.training.step import Learner, train_step
 
 Ids = NDArray[np.int64]
 USERS, ITEMS, DEGREE, ROWS, N = 20_000, 1_000_000, 100, 8192, 64
-EPOCHS = 40
+EPOCHS, READY = 120, 8
+RESULTS = Path(__file__).parent / "results" / "samplers.json"
 DISTRIBUTIONS = ("uniform", "popularity", "mixed", "stratified")
 
 
@@ -102,8 +104,13 @@ def draws(recbole: str | None) -> dict[str, float]:
             time_case(f"{name}, {kind}", train, N, lambda s=sampler: s.sample(users, N, out=out))  # type: ignore[misc]
     uniform = NegativeSampler(seen, num_threads=1)
     time_case("uniform, excluded, without replacement", seen, N, lambda: uniform.sample(users, N, replacement=False))
-    time_case("uniform, excluded, n = 1", seen, 1, lambda: uniform.sample(users, 1))
-    time_case("uniform, excluded, n = 16", seen, 16, lambda: uniform.sample(users, 16))
+    long = table(USERS, ITEMS, 200)
+    for name in ("uniform", "popularity"):
+        for degree, train in ((100, seen), (200, long)):
+            sampler = NegativeSampler(train, distribution=name, num_threads=1)
+            for n in (1, 16) if degree == 100 else (16, 64):
+                case = f"{name}, excluded, degree {degree}, n = {n}"
+                time_case(case, train, n, lambda s=sampler, k=n: s.sample(users, k))  # type: ignore[misc]
     vectors = tuple(np.random.default_rng(2).standard_normal((k, 16), dtype=np.float32) for k in (USERS, ITEMS))
     hard = NegativeSampler(seen, distribution=Hard(vectors, 8), num_threads=1)  # type: ignore[arg-type]
     time_case("hard (best of 8, d = 16), excluded", seen, 8, lambda: hard.sample(users, 8), 3)
@@ -111,6 +118,7 @@ def draws(recbole: str | None) -> dict[str, float]:
     time_case("numba twin: uniform, excluded", seen, N, lambda: numba.sample(users, N))
     time_case("numpy: uniform, excluded", seen, N, with_numpy(seen, users, N), 3)
     time_case("torch: uniform, excluded", seen, N, with_torch(seen, users, N), 3)
+    time_case("implicit's form, by numba: by count, excluded", seen, N, with_implicit(seen, users, N), 3)
     if recbole is not None:
         few = users[:1024]
         draw = with_recbole(seen, few, N, recbole)
@@ -161,8 +169,10 @@ def building() -> dict[str, float]:
         sampler = NegativeSampler(train, distribution=name)
         seconds = time.perf_counter() - start
         after, highest = _memory()
+        held = sampler._draws.nbytes  # type: ignore[attr-defined]
         found[f"{name}: seconds"] = seconds
-        found[f"{name}: memory with the CSR / CSR"] = 1 + (after - before) / csr
+        found[f"{name}: held, with the CSR / CSR"] = 1 + held / csr
+        found[f"{name}: resident, with the CSR / CSR"] = 1 + (after - before) / csr
         found[f"{name}: highest / CSR"] = 1 + (highest - before) / csr
         start = time.perf_counter()
         sampler.sample(np.arange(0, 1_000_000, 100), 16)
@@ -173,8 +183,32 @@ def building() -> dict[str, float]:
     return found
 
 
+class _Clock:
+    """Adds up the time of calls, on whichever thread: by the wall, and of the calling thread's processor."""
+
+    def __init__(self) -> None:
+        self.wall = self.processor = 0.0
+
+    def timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``work``, timed."""
+
+        def call(*arguments: Any) -> Any:
+            wall, processor = time.perf_counter(), time.thread_time()
+            try:
+                return work(*arguments)
+            finally:
+                self.wall += time.perf_counter() - wall
+                self.processor += time.thread_time() - processor
+
+        return call
+
+
 def end_to_end(path: Path | None) -> dict[str, float]:
-    """Return what an epoch of BPR costs with batches made before, made by the trainer's producer, and made by numpy."""
+    """Return what an epoch of BPR-MF costs with batches made before, by the trainer's producer, and by numpy.
+
+    The producer is timed inside the run too: what it takes of its thread's processor (it is given one thread, so that
+    all of it is counted), and what the training loop waits for it.
+    """
     if path is None:
         train = table(5219, 25_181, 19)
     else:
@@ -182,9 +216,9 @@ def end_to_end(path: Path | None) -> dict[str, float]:
     config = TrainingConfig(epochs=1000, batch_size=2048, negatives=1)
     student = build_model(ModelConfig(name="bpr_mf", dim=64), train, Seeds(0))
     learner = Learner(student, None, build_optimizer(student, [], config))
-    producer = EpochProducer(NegativeSampler(train, seed=config.seed), 1)
     peer = with_numpy(train, train.entry_users().astype(np.int64), 1)
     seeds = Seeds(config.seed)
+    producing, waiting = _Clock(), _Clock()
     times: dict[str, list[float]] = {"no sampling": [], "fastkd": [], "numpy": []}
 
     def steps(source: Any, epoch: int) -> None:
@@ -194,14 +228,18 @@ def end_to_end(path: Path | None) -> dict[str, float]:
     def numpys(epoch: int) -> Any:
         return batches(train, negatives=peer(), batch_size=config.batch_size, seeds=seeds, epoch=epoch)
 
-    with EpochNegatives(train, None, config) as negatives:
-        ready = list(negatives.batches(0))
+    with (
+        mock.patch.object(EpochProducer, "draw", producing.timed(EpochProducer.draw)),
+        mock.patch("fastkd.sampling.negatives.cpu_count", return_value=1),
+        EpochNegatives(train, None, config) as negatives,
+    ):
+        ready = [list(negatives.batches(epoch)) for epoch in range(READY)]
         sources: dict[str, Callable[[int], Any]] = {
-            "no sampling": lambda _: ready,
-            "fastkd": negatives.batches,
+            "no sampling": lambda epoch: ready[epoch % READY],
+            "fastkd": waiting.timed(negatives.batches),
             "numpy": numpys,
         }
-        for epoch in range(1, EPOCHS + 2):  # in turns, so that the machine's moods meet all three
+        for epoch in range(READY, READY + EPOCHS + 1):  # in turns, so that the machine's moods meet all three
             for name in np.roll(list(sources), epoch).tolist():
                 start = time.perf_counter()
                 steps(sources[name](epoch), epoch)
@@ -209,27 +247,32 @@ def end_to_end(path: Path | None) -> dict[str, float]:
     found = {f"epoch, {name}: ms": 1e3 * statistics.median(values[1:]) for name, values in times.items()}
     for name in ("fastkd", "numpy"):  # each epoch against the one without sampling beside it
         added = [100 * (a / b - 1) for a, b in zip(times[name][1:], times["no sampling"][1:], strict=True)]
+        found[f"added to the median epoch by {name}: %"] = 100 * (
+            found[f"epoch, {name}: ms"] / found["epoch, no sampling: ms"] - 1
+        )
         quartiles = zip(("lower quartile", "median", "upper quartile"), statistics.quantiles(added), strict=True)
         for label, value in quartiles:
             found[f"added to an epoch by {name}, {label}: %"] = value
-    found["shuffle, draws and layout alone: ms"] = 1e3 * median_seconds(lambda: producer.draw(1))
-    found["numpy's draws alone: ms"] = 1e3 * median_seconds(peer)
-    found["share of the epoch that is sampling, %"] = (
-        100 * found["shuffle, draws and layout alone: ms"] / found["epoch, fastkd: ms"]
+    epochs = READY + len(times["fastkd"]) + 1  # the last was begun and not used
+    found["producer, in the run: ms of processor per epoch"] = 1e3 * producing.processor / epochs
+    found["producer, in the run: % of the epoch"] = (
+        100 * found["producer, in the run: ms of processor per epoch"] / found["epoch, fastkd: ms"]
     )
+    found["training waits for the producer: ms per epoch"] = 1e3 * waiting.wall / len(times["fastkd"])
+    found["numpy's draws alone: ms"] = 1e3 * median_seconds(peer)
     print(repr(train))
     for name, value in found.items():
-        print(f"{name:<48}{value:>10.2f}")
+        print(f"{name:<56}{value:>10.2f}")
     return found
 
 
 def main() -> None:
     """Measure one section and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("section", choices=("draws", "scaling", "build", "end-to-end"))
+    parser.add_argument("section", nargs="?", choices=("all", "draws", "scaling", "build", "end-to-end"), default="all")
     parser.add_argument("--data", type=Path, help="Parquet file with user, item, split")
     parser.add_argument("--recbole", help="folder that holds RecBole")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file to write (%(default)s)")
     arguments = parser.parse_args()
     versions = {name: version_of(name) for name in ("numpy", "torch", "numba")}
     machine = {
@@ -244,11 +287,10 @@ def main() -> None:
         "build": building,
         "end-to-end": lambda: end_to_end(arguments.data),
     }
-    found = sections[arguments.section]()
-    if arguments.out is not None:
+    for name in sections if arguments.section == "all" else [arguments.section]:
+        measured = {case: float(f"{value:.4g}") for case, value in sections[name]().items()}
         held = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-        rounded = {name: float(f"{value:.4g}") for name, value in found.items()}
-        held |= machine | versions | {arguments.section: rounded}
+        held |= machine | versions | {name: measured}
         arguments.out.write_text(json.dumps(held, indent=2) + "\n")
 
 

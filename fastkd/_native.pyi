@@ -37,6 +37,10 @@ class Sampler:
     def num_items(self) -> int:
         """Number of items in the catalogue."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now, beside the arrays it was built from."""
+
 class UniformSampler(Sampler):
     """Uniform draws from the items a user has not seen."""
 

@@ -175,7 +175,8 @@ void register_sampler(py::module_& module) {
              py::arg("indptr") = py::none(),
              "Fill out[nnz, n] (int32 or int64); return the first user with no item left (-1 padded), or -1.")
         .def_property_readonly("num_users", &Sampler::num_users, "Number of rows.")
-        .def_property_readonly("num_items", &Sampler::num_items, "Number of items in the catalogue.");
+        .def_property_readonly("num_items", &Sampler::num_items, "Number of items in the catalogue.")
+        .def_property_readonly("nbytes", &Sampler::bytes, "Bytes held now, beside the arrays it was built from.");
 }
 
 }  // namespace fastkd::bindings

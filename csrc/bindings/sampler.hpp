@@ -28,6 +28,8 @@ public:
 
     [[nodiscard]] std::int64_t num_users() const { return indptr_.shape(0) - 1; }
     [[nodiscard]] std::int64_t num_items() const { return num_items_; }
+    // Memory held beside the arrays given.
+    [[nodiscard]] virtual std::uint64_t bytes() const { return 0; }
 
 protected:
     // What a slot takes from the 2^32 that a user has, if more than one.

@@ -38,6 +38,8 @@ public:
         : Sampler(std::move(indptr), std::move(indices), num_items),
           strata_(strata_of(stratum_of, shares, num_items)) {}
 
+    [[nodiscard]] std::uint64_t bytes() const override { return strata_.bytes(); }
+
 protected:
     DrawReport draw(const Request& request, std::int32_t* narrow, std::int64_t* wide) const override {
         return dispatch(narrow, wide, [&](const auto& csr, auto* out) {

@@ -1,6 +1,5 @@
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/module.hpp"
@@ -29,22 +28,25 @@ MassTable table_of(const py::array& masses, std::int64_t num_items) {
 class PopularitySampler : public Sampler {
 public:
     PopularitySampler(py::array indptr, py::array indices, std::int64_t num_items, const py::array& masses, int threads)
-        : Sampler(std::move(indptr), std::move(indices), num_items), table_(table_of(masses, num_items)) {
-        const auto mass_of = view<std::uint64_t>(masses);
-        const py::gil_scoped_release unlocked;
-        seen_mass_ = with_csr([&](const auto& csr) { return history_masses(csr, mass_of, threads); });
-    }
+        : Sampler(std::move(indptr), std::move(indices), num_items), table_(table_of(masses, num_items)),
+          seen_(with_csr([&](const auto& csr) {
+              const auto mass_of = view<std::uint64_t>(masses);
+              const py::gil_scoped_release unlocked;
+              return SeenMass(csr, mass_of, threads);
+          })) {}
+
+    [[nodiscard]] std::uint64_t bytes() const override { return table_.bytes() + seen_.bytes(); }
 
 protected:
     [[nodiscard]] bool draws_without_replacement() const override { return true; }
     DrawReport draw(const Request& request, std::int32_t* narrow, std::int64_t* wide) const override {
         return dispatch(narrow, wide, [&](const auto& csr, auto* out) {
-            return sample_popularity(csr, table_, seen_mass_, request, out);
+            return sample_popularity(csr, table_, seen_, request, out);
         });
     }
 
     MassTable table_;
-    std::vector<std::uint64_t> seen_mass_;
+    SeenMass seen_;
 };
 
 class MixedSampler : public PopularitySampler {
@@ -60,7 +62,7 @@ protected:
     [[nodiscard]] bool draws_without_replacement() const override { return false; }
     DrawReport draw(const Request& request, std::int32_t* narrow, std::int64_t* wide) const override {
         return dispatch(narrow, wide, [&](const auto& csr, auto* out) {
-            return sample_mixed(csr, table_, seen_mass_, share_, request, out);
+            return sample_mixed(csr, table_, seen_, share_, request, out);
         });
     }
 

@@ -6,11 +6,11 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
+
+#include "samplers/lazy.hpp"
 
 namespace fastkd {
 
@@ -42,8 +42,15 @@ public:
         __builtin_prefetch(buckets_.data() + bucket);
     }
     [[nodiscard]] std::uint32_t pick(std::uint32_t bucket, std::uint32_t coin) const noexcept {
-        const Bucket& at = buckets_[bucket];
-        return coin < at.kept ? bucket : at.alias;
+        const Bucket at = buckets_[bucket];
+        // Without a branch, which half of the coins would take by surprise.
+        const std::uint32_t stays = 0u - static_cast<std::uint32_t>(coin < at.kept);
+        return at.alias ^ ((bucket ^ at.alias) & stays);
+    }
+
+    // Memory held: 8 bytes per item, and as much again once the cumulative masses are there.
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        return sizeof(Bucket) * buckets_.size() + (sums_.made() ? sizeof(std::uint64_t) * (buckets_.size() + 1) : 0);
     }
 
     // The item x with before(x) <= mass < before(x + 1).
@@ -55,33 +62,13 @@ public:
 private:
     using Masses = std::vector<std::uint64_t>;
 
-    // Made once, by whichever thread is first. Without a lock, which a fork could leave held.
-    class Lazy {
-    public:
-        Lazy() = default;
-        Lazy(Lazy&& other) noexcept : held_(other.held_.exchange(nullptr)) {}
-        Lazy& operator=(Lazy&&) = delete;
-        ~Lazy() { delete held_.load(); }
-        template <class Make>
-        [[nodiscard]] const Masses& get(Make make) const {
-            if (const Masses* held = held_.load(std::memory_order_acquire)) return *held;
-            auto made = std::make_unique<const Masses>(make());
-            const Masses* first = nullptr;
-            if (!held_.compare_exchange_strong(first, made.get(), std::memory_order_acq_rel)) return *first;
-            return *made.release();
-        }
-
-    private:
-        mutable std::atomic<const Masses*> held_{nullptr};
-    };
-
     [[nodiscard]] const Masses& cumulative() const {
         return sums_.get([this] { return sums_of_buckets(); });
     }
     [[nodiscard]] Masses sums_of_buckets() const;
 
     std::vector<Bucket> buckets_;
-    Lazy sums_;
+    Lazy<Masses> sums_;
 };
 
 [[nodiscard]] bool masses_sum_up(std::span<const std::uint64_t> masses) noexcept;

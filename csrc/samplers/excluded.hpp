@@ -57,6 +57,7 @@ public:
     }
     // Whether the row's list held an item outside [-1, num_items).
     [[nodiscard]] bool invalid() const noexcept { return invalid_; }
+    [[nodiscard]] std::span<const Id> history() const noexcept { return history_; }
     // Items of the row's list that are not in the history, each once.
     [[nodiscard]] std::span<const std::uint32_t> extra() const noexcept { return extra_; }
     // Bit j is set when values[j] may be left out, and must be asked of holds(). Values have room for kTile.

@@ -13,18 +13,18 @@ constexpr std::uint64_t kAll = std::uint64_t{1} << 32;
 template <class Id, class Out>
 class MixedRow {
 public:
-    MixedRow(const MassTable& table, std::span<const std::uint64_t> seen_mass, std::uint64_t share, std::uint64_t key)
-        : table_(table), seen_mass_(seen_mass), share_(share), catalogue_(table.num_items()), stream_(key),
+    MixedRow(const MassTable& table, const History& history, std::uint64_t share, std::uint64_t key)
+        : table_(table), history_(history), share_(share), catalogue_(table.num_items()), stream_(key),
           excluded_(table.num_items()) {}
 
-    void prefetch(std::int64_t user) const noexcept { __builtin_prefetch(seen_mass_.data() + user); }
+    void prefetch(std::int64_t user) const noexcept { history_.prefetch(user); }
 
     RowResult draw(const Row<Id, Out>& row, const Exclusions& exclusions, bool) {
         const auto slots = static_cast<std::uint64_t>(row.out.size());
         if (slots == 0) return {};
         excluded_.assign(row.history, exclusions, row.index, slots);
         items_left_ = table_.num_items() - excluded_.count();
-        mass_left_ = mass_left(table_, seen_mass_[static_cast<std::size_t>(row.user)], excluded_);
+        mass_left_ = history_.mass_left(row.user, excluded_);
         // Where no mass is left, what would be drawn by mass is drawn uniformly, if anything is to be.
         const std::uint64_t share = mass_left_ > 0 ? share_ : share_ > 0 ? kAll : 0;
         if (items_left_ == 0 || (mass_left_ == 0 && share == 0)) {
@@ -85,7 +85,7 @@ private:
     }
 
     const MassTable& table_;
-    std::span<const std::uint64_t> seen_mass_;
+    const History& history_;
     std::uint64_t share_;
     Bound catalogue_;
     Stream<1> stream_;
@@ -98,15 +98,15 @@ private:
 }  // namespace
 
 template <class Id, class Out>
-DrawReport sample_mixed(const Csr<Id>& csr, const MassTable& table, std::span<const std::uint64_t> seen_mass,
-                        std::uint64_t share, const Request& request, Out* out) {
-    if (needs_masses(request)) table.prepare();
-    return run_rows(csr, request, out, [&] { return MixedRow<Id, Out>(table, seen_mass, share, request.options.key); });
+DrawReport sample_mixed(const Csr<Id>& csr, const MassTable& table, const SeenMass& seen, std::uint64_t share,
+                        const Request& request, Out* out) {
+    const History history(csr, table, seen, request);
+    return run_rows(csr, request, out, [&] { return MixedRow<Id, Out>(table, history, share, request.options.key); });
 }
 
-#define FASTKD_MIXED(Id, Out)                                                                                    \
-    template DrawReport sample_mixed(const Csr<Id>&, const MassTable&, std::span<const std::uint64_t>, std::uint64_t, \
-                                     const Request&, Out*);
+#define FASTKD_MIXED(Id, Out)                                                                                       \
+    template DrawReport sample_mixed(const Csr<Id>&, const MassTable&, const SeenMass&, std::uint64_t, const Request&, \
+                                     Out*);
 FASTKD_FOR_EACH_ID_AND_OUT(FASTKD_MIXED)
 
 }  // namespace fastkd

@@ -8,12 +8,14 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "samplers/alias.hpp"
 #include "samplers/excluded.hpp"
 #include "samplers/item_set.hpp"
 #include "samplers/request.hpp"
+#include "samplers/seen_mass.hpp"
 #include "samplers/stream.hpp"
 
 namespace fastkd {
@@ -23,14 +25,41 @@ namespace fastkd {
     return request.log_prob != nullptr || !request.options.replacement || request.exclusions.width > 0;
 }
 
-// The mass that a row may draw from.
-template <class Id>
-[[nodiscard]] std::uint64_t mass_left(const MassTable& table, std::uint64_t history_mass,
-                                      const Excluded<Id>& excluded) {
-    std::uint64_t gone = history_mass;
-    for (const std::uint32_t item : excluded.extra()) gone += table.mass(item);
-    return table.total() - gone;
-}
+// The masses of histories as one call sees them: exact where it reads masses at all.
+class History {
+public:
+    template <class Id>
+    History(const Csr<Id>& csr, const MassTable& table, const SeenMass& seen, const Request& request)
+        : table_(table), seen_(seen) {
+        if (!needs_masses(request)) return;
+        table.prepare();
+        exact_ = seen.exact(csr, table, request.options.threads);
+    }
+
+    void prefetch(std::int64_t user) const noexcept {
+        seen_.prefetch(static_cast<std::uint64_t>(user));
+        if (!exact_.empty()) __builtin_prefetch(exact_.data() + user);
+    }
+
+    // The mass that a row may draw from. Where nothing is exact, that of a user with at least half of it left is given
+    // as all of it: such a row is drawn by rejection, which asks for no more.
+    template <class Id>
+    [[nodiscard]] std::uint64_t mass_left(std::uint64_t user, const Excluded<Id>& excluded) const {
+        std::uint64_t gone = 0;
+        if (!exact_.empty()) {
+            gone = exact_[static_cast<std::size_t>(user)];
+        } else if (seen_.most(user)) {
+            for (const Id item : excluded.history()) gone += table_.mass(static_cast<std::uint32_t>(item));
+        }
+        for (const std::uint32_t item : excluded.extra()) gone += table_.mass(item);
+        return table_.total() - gone;
+    }
+
+private:
+    const MassTable& table_;
+    const SeenMass& seen_;
+    std::span<const std::uint64_t> exact_;
+};
 
 [[nodiscard]] inline double log_mass(std::uint64_t mass) { return std::log(static_cast<double>(mass)); }
 
@@ -41,27 +70,33 @@ template <class Id>
 template <class Id, class Out>
 class PopularityRow {
 public:
-    PopularityRow(const MassTable& table, std::span<const std::uint64_t> seen_mass, std::uint64_t key)
-        : table_(table), seen_mass_(seen_mass), catalogue_(table.num_items()), key_(key), stream_(key),
+    PopularityRow(const MassTable& table, const History& history, std::uint64_t key)
+        : table_(table), history_(history), catalogue_(table.num_items()), key_(key), stream_(key),
           excluded_(table.num_items()), taken_(table.num_items()) {}
 
-    void prefetch(std::int64_t user) const noexcept { __builtin_prefetch(seen_mass_.data() + user); }
+    void prefetch(std::int64_t user) const noexcept { history_.prefetch(user); }
+
+    // The table is far away: the buckets of a row's first tile are on their way while the rows before it are drawn.
+    static constexpr std::int64_t kRowsAhead = 3;
+    void begin(const Row<Id, Out>& row, bool replacement) noexcept {
+        Tile& tile = tiles_[begun_++ % tiles_.size()];
+        if (replacement && !row.out.empty()) begin_tile(tile, row.user, first_tile(row), row.first + row.out.size());
+    }
 
     // Fills row.out; slots that find no mass left are -1, at the end.
     RowResult draw(const Row<Id, Out>& row, const Exclusions& exclusions, bool replacement) {
+        Tile& tile = tiles_[drawn_++ % tiles_.size()];
         const auto slots = static_cast<std::uint64_t>(row.out.size());
         if (slots == 0) return {};
-        // The table is far away: it is on its way while the history is read.
-        if (replacement) begin_tile(row.user, first_tile(row), row.first + slots);
         excluded_.assign(row.history, exclusions, row.index, replacement ? slots : kAlwaysFilter, replacement);
-        const std::uint64_t left = mass_left(table_, seen_mass_[static_cast<std::size_t>(row.user)], excluded_);
+        const std::uint64_t left = history_.mass_left(row.user, excluded_);
         std::uint64_t filled = 0;
         if (!replacement) {
             filled = without_replacement(row, left);
         } else if (left > 0) {
             filled = slots;
             if (left >= table_.total() - left) {
-                rejecting(row);
+                rejecting(row, tile);
             } else {
                 ranking(row, left);
             }
@@ -80,44 +115,55 @@ private:
     using Pair = std::array<std::uint32_t, 2>;
 
     static constexpr std::uint64_t kTileSlots = kTile / 2;
+    struct Tile {
+        alignas(64) std::array<std::uint32_t, kTile> words{};
+        std::array<std::uint32_t, kTile> items{};  // buckets, then what they gave
+    };
 
     [[nodiscard]] static std::uint64_t first_tile(const Row<Id, Out>& row) noexcept {
         return row.first & ~std::uint64_t{1};
     }
 
     // Draws the words of the slots from `base` on, one tile at most, and has their buckets fetched.
-    void begin_tile(std::uint64_t user, std::uint64_t base, std::uint64_t last) noexcept {
+    void begin_tile(Tile& tile, std::uint64_t user, std::uint64_t base, std::uint64_t last) const noexcept {
         const std::uint64_t count = std::min(last - base, kTileSlots);
-        philox_fill(key_, user, base / 2, static_cast<std::size_t>((count + 1) / 2), words_.data());
+        philox_fill(key_, user, base / 2, static_cast<std::size_t>((count + 1) / 2), tile.words.data());
         for (std::size_t j = 0; j < count; ++j) {
-            items_[j] = catalogue_.scale(words_[2 * j]);
-            table_.prefetch(items_[j]);
+            tile.items[j] = catalogue_.scale(tile.words[2 * j]);
+            table_.prefetch(tile.items[j]);
         }
     }
 
-    void rejecting(const Row<Id, Out>& row) {
+    void rejecting(const Row<Id, Out>& row, Tile& first) {
         const std::uint64_t last = row.first + row.out.size();
-        const auto open = [&](std::uint32_t item) { return !excluded_.holds(item); };
+        Tile* tile = &first;
+        Tile* next = &spare_;
         for (std::uint64_t base = first_tile(row); base < last; base += kTileSlots) {
-            if (base != first_tile(row)) begin_tile(row.user, base, last);
-            const std::uint64_t from = std::max(base, row.first);
-            const std::uint64_t to = std::min(last, base + kTileSlots);
-            const auto count = static_cast<std::size_t>(to - base);
-            std::uint64_t flags = 0;
-            for (std::size_t j = 0; j < count; ++j) {
-                items_[j] = table_.pick(items_[j], words_[2 * j + 1]);
-                flags |= std::uint64_t{!catalogue_.even(words_[2 * j])} << j;
-            }
-            flags |= excluded_.flags(items_.data(), count);
-            for (flags &= slot_bits(base, from, to); flags != 0; flags &= flags - 1) {
-                const auto j = static_cast<std::size_t>(std::countr_zero(flags));
-                if (catalogue_.even(words_[2 * j]) && open(items_[j])) continue;
-                items_[j] = settle(row.user, base + j, stream_.words(row.user, base + j, 1), 2, open);
-            }
-            Out* out = row.out.data() + (from - row.first);
-            const std::uint32_t* items = items_.data() + (from - base);
-            for (std::uint64_t j = 0; j < to - from; ++j) out[j] = static_cast<Out>(items[j]);
+            if (base + kTileSlots < last) begin_tile(*next, row.user, base + kTileSlots, last);
+            finish_tile(row, *tile, base, std::min(last, base + kTileSlots));
+            std::swap(tile, next);
         }
+    }
+
+    void finish_tile(const Row<Id, Out>& row, Tile& tile, std::uint64_t base, std::uint64_t to) const {
+        auto& [words, items] = tile;
+        const std::uint64_t from = std::max(base, row.first);
+        const auto count = static_cast<std::size_t>(to - base);
+        const auto open = [&](std::uint32_t item) { return !excluded_.holds(item); };
+        std::uint64_t flags = 0;
+        for (std::size_t j = 0; j < count; ++j) {
+            items[j] = table_.pick(items[j], words[2 * j + 1]);
+            flags |= std::uint64_t{!catalogue_.even(words[2 * j])} << j;
+        }
+        flags |= excluded_.flags(items.data(), count);
+        for (flags &= slot_bits(base, from, to); flags != 0; flags &= flags - 1) {
+            const auto j = static_cast<std::size_t>(std::countr_zero(flags));
+            if (catalogue_.even(words[2 * j]) && open(items[j])) continue;
+            items[j] = settle(row.user, base + j, stream_.words(row.user, base + j, 1), 2, open);
+        }
+        Out* out = row.out.data() + (from - row.first);
+        const std::uint32_t* found = items.data() + (from - base);
+        for (std::uint64_t j = 0; j < to - from; ++j) out[j] = static_cast<Out>(found[j]);
     }
 
     void ranking(const Row<Id, Out>& row, std::uint64_t left) {
@@ -204,7 +250,7 @@ private:
     }
 
     const MassTable& table_;
-    std::span<const std::uint64_t> seen_mass_;
+    const History& history_;
     Bound catalogue_;
     std::uint64_t key_;
     Stream<2> stream_;
@@ -212,8 +258,10 @@ private:
     ItemSet taken_;
     MassRanks ranks_;
     std::vector<std::uint32_t> gone_;
-    std::array<std::uint32_t, kTile> items_{};
-    alignas(64) std::array<std::uint32_t, kTile> words_{};
+    std::array<Tile, kRowsAhead + 1> tiles_{};
+    Tile spare_{};
+    std::uint64_t begun_ = 0;
+    std::uint64_t drawn_ = 0;
 };
 
 }  // namespace fastkd

@@ -72,7 +72,8 @@ template <class Id, class Sampler>
     }
 }
 
-// `make_sampler` is called once on each thread; what it returns has draw(row, exclusions, replacement).
+// `make_sampler` is called once on each thread; what it returns has draw(row, exclusions, replacement). A sampler with
+// kRowsAhead also has begin(row, replacement), called that many rows before draw(row) and in the same order.
 template <class Id, class Out, class MakeSampler>
 DrawReport run_rows(const Csr<Id>& csr, const Request& request, Out* out, MakeSampler make_sampler) {
     // Below this much work a second thread costs more than it brings.
@@ -89,8 +90,18 @@ DrawReport run_rows(const Csr<Id>& csr, const Request& request, Out* out, MakeSa
     SmallestRow invalid_row;
     parallel_for(rows, threads, chunk, [&] {
         return [&, sampler = make_sampler()](std::int64_t begin, std::int64_t end) mutable {
+            using Sampler = decltype(sampler);
+            if constexpr (requires { Sampler::kRowsAhead; }) {
+                for (std::int64_t index = begin; index < std::min(begin + Sampler::kRowsAhead, end); ++index) {
+                    sampler.begin(row_of(csr, request, index, out), request.options.replacement);
+                }
+            }
             for (std::int64_t index = begin; index < end; ++index) {
                 if (!by_entry) prefetch_row(csr, request, index, sampler);
+                if constexpr (requires { Sampler::kRowsAhead; }) {
+                    const std::int64_t later = index + Sampler::kRowsAhead;
+                    if (later < end) sampler.begin(row_of(csr, request, later, out), request.options.replacement);
+                }
                 const Row<Id, Out> row = row_of(csr, request, index, out);
                 const RowResult result = sampler.draw(row, request.exclusions, request.options.replacement);
                 if (result.filled < static_cast<std::int64_t>(row.out.size())) short_row.offer(index);

@@ -28,6 +28,11 @@ public:
         return std::span(items_).subspan(begins_[stratum], begins_[stratum + 1] - begins_[stratum]);
     }
 
+    // Memory held: 5 bytes per item, and the few of each stratum.
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        return stratum_of_.size() + 4 * items_.size() + 8 * (shares_.size() + begins_.size());
+    }
+
 private:
     std::vector<std::uint8_t> stratum_of_;
     std::vector<std::uint64_t> shares_;

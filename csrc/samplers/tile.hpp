@@ -52,7 +52,8 @@ std::uint64_t search_tile_portable(const std::uint32_t* values, std::size_t coun
         const Id* at = sorted.data();
         const auto wanted = static_cast<Id>(values[j]);
         for (std::size_t length = sorted.size(); length > 1; length -= length / 2) {
-            at += at[length / 2 - 1] < wanted ? length / 2 : 0;
+            const std::size_t half = length / 2;
+            at += half & (std::size_t{0} - static_cast<std::size_t>(at[half - 1] < wanted));
         }
         flags |= std::uint64_t{*at == wanted} << j;
     }

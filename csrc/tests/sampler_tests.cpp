@@ -7,6 +7,7 @@
 #include <numeric>
 #include <set>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "samplers/alias.hpp"
@@ -150,11 +151,35 @@ void rows_keep_the_rules(const Fixture& fixture, const std::vector<std::uint64_t
     }
 }
 
+void most_of_the_mass_is_one_bit() {
+    EXPECT(items_below_half(std::vector<std::uint64_t>(10, kFull)) == 5);
+    EXPECT(items_below_half(std::vector<std::uint64_t>{0, 3 * kFull, 0}) == 0);
+    for (const std::int64_t rows : {2, 40, 200}) {
+        const Fixture fixture(rows, 300);
+        const auto masses = harmonic(300);
+        const MassTable table(masses);
+        const SeenMass seen(fixture.csr(), masses, 3);
+        EXPECT(seen.bytes() == 8 * static_cast<std::uint64_t>((rows + 63) / 64));
+        const auto exact = seen.exact(fixture.csr(), table, 3);
+        EXPECT(seen.bytes() == 8 * static_cast<std::uint64_t>((rows + 63) / 64 + rows));
+        for (std::int64_t user = 0; user < rows; ++user) {
+            std::uint64_t sum = 0;
+            for (const std::int32_t item : fixture.csr().row(user)) sum += masses[static_cast<std::size_t>(item)];
+            EXPECT(exact[static_cast<std::size_t>(user)] == sum);
+            EXPECT(seen.most(static_cast<std::uint64_t>(user)) == (sum > table.total() - sum));
+        }
+    }
+    // Nobody has most of it: nothing is kept.
+    const Fixture two(2, 4);
+    const std::vector<std::int64_t> indptr{0, 2, 4};
+    EXPECT(SeenMass(Csr<std::int32_t>{indptr, two.indices, 4}, std::vector<std::uint64_t>(4, kFull), 1).bytes() == 0);
+}
+
 void weighted_samplers_keep_the_rules() {
     const Fixture fixture(40, 120);
     const auto masses = harmonic(120);
     const MassTable table(masses);
-    const auto seen = history_masses<std::int32_t>(fixture.csr(), masses, 2);
+    const SeenMass seen(fixture.csr(), masses, 2);
     for (const bool replacement : {true, false}) {
         rows_keep_the_rules(fixture, masses, replacement, [&](const Request& request, std::int64_t* out) {
             return sample_popularity(fixture.csr(), table, seen, request, out);
@@ -166,6 +191,33 @@ void weighted_samplers_keep_the_rules() {
                                 return sample_mixed(fixture.csr(), table, seen, share, request, out);
                             });
     }
+}
+
+// What is made on first use is asked for by all callers at once.
+void callers_at_once_get_what_a_lone_one_gets() {
+    const Fixture fixture(40, 120);
+    const auto masses = harmonic(120);
+    constexpr std::int64_t n = 50;
+    const auto draw = [&](const MassTable& table, const SeenMass& seen, std::vector<float>& log_prob) {
+        std::vector<std::int32_t> out(fixture.users.size() * n);
+        Request request = fixture.request(n, true, 2);
+        request.log_prob = log_prob.data();
+        sample_popularity(fixture.csr(), table, seen, request, out.data());
+        return out;
+    };
+    std::vector<float> alone(fixture.users.size() * n);
+    const auto expected = draw(MassTable(masses), SeenMass(fixture.csr(), masses, 1), alone);
+    const MassTable table(masses);
+    const SeenMass seen(fixture.csr(), masses, 2);
+    std::vector<std::vector<std::int32_t>> drawn(4);
+    std::vector<std::vector<float>> log_prob(4, std::vector<float>(alone.size()));
+    {
+        std::vector<std::jthread> callers;
+        for (std::size_t c = 0; c < drawn.size(); ++c) {
+            callers.emplace_back([&, c] { drawn[c] = draw(table, seen, log_prob[c]); });
+        }
+    }
+    for (std::size_t c = 0; c < drawn.size(); ++c) EXPECT(drawn[c] == expected && log_prob[c] == alone);
 }
 
 void strata_keep_the_rules() {
@@ -204,7 +256,9 @@ int main() {
     searches_find_what_is_there<std::int32_t>();
     searches_find_what_is_there<std::int64_t>();
     the_alias_table_holds_the_masses();
+    most_of_the_mass_is_one_bit();
     weighted_samplers_keep_the_rules();
+    callers_at_once_get_what_a_lone_one_gets();
     strata_keep_the_rules();
     hard_takes_the_best();
     if (failures == 0) std::printf("sampler tests passed\n");

@@ -109,7 +109,7 @@ def build(
 
 
 def _counts(excluded: Interactions, counts: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    return excluded.item_counts() if counts is None else counts
+    return _tables.item_counts(excluded) if counts is None else counts
 
 
 def _of(backend: str, name: str, *arguments: Any) -> Draws:

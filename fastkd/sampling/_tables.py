@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkd.core import ConfigError, DataError
+from fastkd.core import ConfigError, DataError, Interactions
 from fastkd.sampling import _arrays
 from fastkd.sampling.distributions import MAX_STRATA, Stratified
 
 FULL = 2**32
+_STRETCH = 2**18
 MAX_WEIGHTED = 2**30
+
+
+def item_counts(interactions: Interactions) -> NDArray[np.int64]:
+    """Return the number of users of each item, holding nothing else of the catalogue's size meanwhile."""
+    counts = np.zeros(interactions.num_items, dtype=np.int64)
+    for begin in range(0, interactions.nnz, _STRETCH):
+        np.add.at(counts, interactions.indices[begin : begin + _STRETCH], 1)
+    return counts
 
 
 def masses(counts: NDArray[np.int64], alpha: float) -> NDArray[np.uint64]:
@@ -40,18 +50,28 @@ def masses(counts: NDArray[np.int64], alpha: float) -> NDArray[np.uint64]:
 
 
 def _meet(found: NDArray[np.uint64], wanted: int) -> None:
-    """Move masses by a unit at a time, first items first, until they sum to ``wanted``."""
+    """Move masses by a unit at a time, first items first, until they sum to ``wanted``.
+
+    In stretches, so that the catalogue is not held another time.
+    """
     missing = wanted - int(found.sum(dtype=np.uint64))
     if missing > 0:
-        able = np.flatnonzero(found > 0)
-        each, rest = divmod(missing, len(able))
+        each, missing = divmod(missing, int(np.count_nonzero(found)))
         if each:
-            found[able] += np.uint64(each)
-        found[able[:rest]] += np.uint64(1)
-    while missing < 0:
-        able = np.flatnonzero(found > 1)[:-missing]
-        found[able] -= np.uint64(1)
-        missing += len(able)
+            for part in _stretches(found):
+                part[part > 0] += np.uint64(each)
+    while missing != 0:
+        least, step = (np.uint64(0), 1) if missing > 0 else (np.uint64(1), -1)
+        for part in _stretches(found):
+            able = np.flatnonzero(part > least)[: abs(missing)]
+            part[able] = part[able] + np.uint64(1) if step > 0 else part[able] - np.uint64(1)
+            missing -= step * len(able)
+            if missing == 0:
+                break
+
+
+def _stretches(found: NDArray[np.uint64]) -> Iterator[NDArray[np.uint64]]:
+    return (found[begin : begin + _STRETCH] for begin in range(0, len(found), _STRETCH))
 
 
 def shares_of(values: Any) -> NDArray[np.uint64]:
@@ -69,7 +89,9 @@ def strata(distribution: Stratified, counts: NDArray[np.int64]) -> tuple[NDArray
         number = given
         order = np.argsort(counts, kind="stable")
         stratum_of = np.empty(len(counts), dtype=np.uint8)
-        stratum_of[order] = np.arange(len(counts), dtype=np.int64) * number // max(len(counts), 1)
+        for stratum in range(number):  # item at place i of the order: i * number // items
+            begin, end = (-(-k * len(counts) // number) for k in (stratum, stratum + 1))
+            stratum_of[order[begin:end]] = stratum
     else:
         ids = _arrays.integers(given, "strata", 1)
         if len(ids) != len(counts):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastkd.core import ConfigError, DataError, Interactions, Seeds
 from fastkd.core.capability import cpu_count
-from fastkd.sampling import _arrays
+from fastkd.sampling import _arrays, _tables
 from fastkd.sampling._backends import build, choose
 from fastkd.sampling.distributions import DISTRIBUTIONS, Distribution, Hard, Popularity, Uniform, named
 
@@ -69,7 +69,7 @@ class NegativeSampler:
         self.num_threads = cpu_count() if num_threads is None else _arrays.count(num_threads, "num_threads", 1, 4096)
         self.backend = choose(backend)
         self.excluded = _merged(interactions, exclude)
-        counts = None if exclude is None else interactions.item_counts()
+        counts = None if exclude is None else _tables.item_counts(interactions)
         self._draws = build(self.backend, self.excluded, self.distribution, counts, self.num_threads)
 
     def __repr__(self) -> str:

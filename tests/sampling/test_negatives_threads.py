@@ -1,6 +1,9 @@
 """The same bytes whatever the threads, the split, the order, the caller's thread or the process."""
 
 import multiprocessing
+import subprocess
+import sys
+import sysconfig
 import threading
 
 import numpy as np
@@ -64,6 +67,39 @@ def test_concurrent_callers_get_what_a_lone_one_gets(backend):
         thread.join()
     for e in range(4):
         np.testing.assert_array_equal(together[e], alone[e])
+
+
+@NATIVE
+def test_callers_at_once_share_what_is_made_on_first_use():
+    # A fresh sampler each time: its tables of masses are made by whichever call is first.
+    table = random_interactions(60, 97, seed=4)
+    options = {"return_log_prob": True, "on_exhausted": "pad"}
+    users = np.arange(60)
+    expected = NegativeSampler(table, distribution="popularity", backend="native").sample(users, 40, **options)
+    for _ in range(30):
+        sampler = NegativeSampler(table, distribution="popularity", backend="native")
+        start, found = threading.Barrier(6), []
+
+        def draw(sampler=sampler, start=start, found=found):
+            start.wait()
+            found.append(sampler.sample(users, 40, **options))
+
+        threads = [threading.Thread(target=draw) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 6
+        for ids, logs in found:
+            np.testing.assert_array_equal(ids, expected[0])
+            np.testing.assert_array_equal(logs, expected[1])
+
+
+@NATIVE
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
+def test_the_module_leaves_the_gil_off():
+    code = "import sys, fastkd._native; sys.exit(sys._is_gil_enabled())"
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
 
 
 def _draw_in_child(sampler, queue):
