@@ -3,9 +3,10 @@
     python benchmarks/rank_topk.py                                all shapes
     python benchmarks/rank_topk.py --quick                        small shapes, a few seconds
     python benchmarks/rank_topk.py --peers torch,faiss,implicit   which peers (torch is always there)
-    python benchmarks/rank_topk.py --only 0,2 --out rank.json     some shapes; figures as JSON
+    python benchmarks/rank_topk.py --only 0,2 --out rank.json     some shapes; figures as JSON, others in it are kept
 
 ``sgemm``: the bare matrix product in the same tiles, nothing selected. Torch's chunk is swept and its best one shown.
+``predicted``: what ``explain_rank_topk`` says of the shape, and how far that is from what was measured.
 Tables: ``normal``; ``skewed``, rows scaled by lognormal lengths; ``sorted``, ascending by nearly every user's score;
 ``equal``, every score the same: what breaks a filter, so all of it is ranked by canonical scores.
 """
@@ -13,9 +14,9 @@ Tables: ``normal``; ``skewed``, rows scaled by lognormal lengths; ``sorted``, as
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rank_topk_record import surroundings
 from torch import Tensor
 
 from fastkd import ops
@@ -33,6 +35,10 @@ from fastkd.kernels.numba._blocks import run_blocks
 from fastkd.kernels.numba._topk_plan import plan_rank_topk, spans_of
 
 ROUNDS = 5
+SHORT = 100.0
+"""Milliseconds."""
+SEED = 0
+PEERS = {"torch", "faiss", "implicit"}
 Ids = Callable[[], Any]
 
 
@@ -57,7 +63,10 @@ SHAPES = (
     Shape(1024, 100_000, 64, 100),
     Shape(1024, 100_000, 64, 100, seen=100),
     Shape(1024, 25_181, 20, 20),
-    Shape(1, 1_000_000, 64, 10),
+    Shape(1024, 25_181, 20, 100),
+    Shape(1024, 25_181, 20, 100, seen=30),
+    Shape(1, 1_000_000, 64, 100),
+    Shape(8, 1_000_000, 64, 100),
     Shape(256, 200_000, 64, 100, table="equal"),
 )
 QUICK = (Shape(128, 50_000, 32, 20), Shape(128, 50_000, 32, 20, seen=50), Shape(1, 50_000, 32, 10))
@@ -65,7 +74,7 @@ QUICK = (Shape(128, 50_000, 32, 20), Shape(128, 50_000, 32, 20, seen=50), Shape(
 
 def inputs(shape: Shape) -> tuple[Tensor, Tensor, Interactions | None]:
     """Return users, items and what is left out."""
-    seeds = Seeds(0)
+    seeds = Seeds(SEED)
     users = torch.randn(shape.B, shape.D, generator=seeds.torch("users"))
     items = torch.randn(shape.N, shape.D, generator=seeds.torch("items"))
     if shape.table == "skewed":
@@ -163,19 +172,32 @@ def check(name: str, found: Any, ours: ops.TopK, users: Tensor, items: Tensor) -
         raise SystemExit(f"{name} ranks other items than rank_topk: not timed")
 
 
-def timed(work: Ids, rounds: int) -> list[float]:
-    """Return milliseconds of ``rounds`` runs after one to warm up."""
-    work()
-    times = []
+def timed(work: dict[str, Ids], rounds: int) -> dict[str, list[float]]:
+    """Return milliseconds of each contender, taken in turns: what disturbs the machine disturbs all of them.
+
+    Short work runs once untimed in its turn (caches and threads are another contender's), and more often.
+    """
+    first = {name: once(run) for name, run in work.items()}
+    rounds = max(rounds, min(4 * rounds, int(1500 / max(first.values()))))
+    times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        times.append(1e3 * (time.perf_counter() - start))
+        for name, run in work.items():
+            time.sleep(0.1)  # threads of the last one may still spin
+            if first[name] < SHORT:
+                run()
+            times[name].append(once(run))
     return times
 
 
+def once(work: Ids) -> float:
+    """Return the milliseconds of one run."""
+    start = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - start)
+
+
 def measure(shape: Shape, peers: list[str], rounds: int) -> list[dict[str, Any]]:
-    """Return a row per contender: median and 20th and 80th percentile of milliseconds."""
+    """Return a row per contender: median, best, 20th and 80th percentile of milliseconds."""
     users, items, seen = inputs(shape)
     ours = ops.rank_topk(users, items, shape.K, exclude=seen)
     work: dict[str, Ids | None] = {
@@ -185,21 +207,54 @@ def measure(shape: Shape, peers: list[str], rounds: int) -> list[dict[str, Any]]
     if "torch" in peers:
         chunks = [c for c in (32, 64, 256, 1024) if c <= shape.B or c == 32]
         swept = {c: with_torch(shape, users, items, seen, min(c, shape.B)) for c in chunks if c * shape.N <= 1 << 28}
-        best = min(swept, key=lambda c: min(timed(swept[c], 1)))
+        best = min(swept, key=lambda c: min(once(swept[c]) for _ in range(2)))
         work[f"torch, chunk {min(best, shape.B)}"] = swept[best]
     if "faiss" in peers:
         work["faiss"] = with_faiss(shape, users, items, seen)
     if "implicit" in peers:
         work["implicit"] = with_implicit(shape, users, items, seen)
-    rows = []
-    for name, run in work.items():
-        if run is None:
-            continue
+    able = {name: run for name, run in work.items() if run is not None}
+    for name, run in able.items():
         if name != "sgemm":
             check(name, run(), ours, users, items)
-        low, middle, high = np.percentile(timed(run, rounds), [20, 50, 80])
-        rows.append({"shape": vars(shape), "name": name, "ms": middle, "p20": low, "p80": high})
+    rows = []
+    for name, times in timed(able, rounds).items():
+        low, middle, high = np.percentile(times, [20, 50, 80])
+        rows.append({"name": name, "ms": middle, "best": min(times), "p20": low, "p80": high, "rounds": len(times)})
     return rows
+
+
+def predicted(shape: Shape) -> float:
+    """Return milliseconds by the model of ``explain_rank_topk``."""
+    return 1e3 * ops.explain_rank_topk(shape.B, shape.N, shape.D, shape.K, exclude=shape.seen).seconds
+
+
+def compared(shape: Shape, rows: list[dict[str, Any]], guess: float) -> dict[str, Any]:
+    """Return the shape's figures with ratios and the prediction beside them; printed too."""
+    cost = {row["name"]: row["ms"] for row in rows}
+    print(shape, flush=True)
+    for row in rows:
+        row["over_sgemm"], row["over_fastkd"] = row["ms"] / cost["sgemm"], row["ms"] / cost["fastkd"]
+        print(
+            f"  {row['name']:18s} {row['ms']:9.1f} ms ({row['p20']:.1f} - {row['p80']:.1f}, best {row['best']:.1f})"
+            f"  {row['over_sgemm']:6.2f} x sgemm  {row['over_fastkd']:6.2f} x fastkd",
+            flush=True,
+        )
+    print(f"  {'predicted':18s} {guess:9.1f} ms, {guess / cost['fastkd']:.2f} x measured", flush=True)
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"shape": vars(shape), "date": when, "predicted_ms": guess, "rows": rows}
+
+
+def write(path: Path, results: list[dict[str, Any]]) -> None:
+    """Write the results; those that the file has of other shapes stay, if they come from surroundings like these."""
+    here, shapes = surroundings(SEED), [result["shape"] for result in results]
+    if path.exists():
+        before = json.loads(path.read_text())
+        if {key: before.get(key) for key in here} == here:
+            results = [result for result in before["results"] if result["shape"] not in shapes] + results
+    known = [vars(shape) for shape in (*SHAPES, *QUICK)]
+    results.sort(key=lambda result: known.index(result["shape"]))
+    path.write_text(json.dumps({**here, "results": results}, indent=1) + "\n")
 
 
 def main() -> int:
@@ -212,26 +267,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where to write the figures")
     given = parser.parse_args()
     peers = given.peers.split(",")
-    if set(peers) - {"torch", "faiss", "implicit"}:
+    if set(peers) - PEERS:
         parser.error(f"peers are torch, faiss, implicit; got {given.peers}")
     shapes = QUICK if given.quick else SHAPES
     chosen = range(len(shapes)) if given.only is None else [int(i) for i in given.only.split(",")]
     results = []
     for shape in (shapes[i] for i in chosen):
-        rows = measure(shape, peers, given.rounds)
-        cost = {row["name"]: row["ms"] for row in rows}
-        print(shape, flush=True)
-        for row in rows:
-            row["over_sgemm"], row["over_fastkd"] = row["ms"] / cost["sgemm"], row["ms"] / cost["fastkd"]
-            print(
-                f"  {row['name']:18s} {row['ms']:9.1f} ms ({row['p20']:.1f} - {row['p80']:.1f})"
-                f"  {row['over_sgemm']:6.2f} x sgemm  {row['over_fastkd']:6.2f} x fastkd",
-                flush=True,
-            )
-        results += rows
+        guess = predicted(shape)
+        results.append(compared(shape, measure(shape, peers, given.rounds), guess))
     if given.out is not None:
-        machine = {"machine": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-        given.out.write_text(json.dumps({**machine, "rows": results}, indent=1) + "\n")
+        write(given.out, results)
     return 0
 
 

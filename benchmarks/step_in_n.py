@@ -1,101 +1,132 @@
 """Time of a training step against the size of the catalogue: row-sparse and dense gradients and optimisers.
 
-    python benchmarks/step_in_n.py [--items 100000 1000000 10000000] [--dim 32] [--json FILE]
+    python benchmarks/step_in_n.py [--items 100000 1000000 10000000] [--batch 256 2048] [--dim 32] [--json FILE]
 
 A step: BPR on B interactions plus relaxed ranking distillation on B users with K ranked and L unranked items, backward
-and update of the item table (Adam) and of the user vectors. Items are drawn uniformly, the worst case for caches.
+and update of the item table (Adam) and of the user vectors. Items are drawn uniformly, the worst case for caches. A
+small catalogue repeats items in a batch: ``rows`` is how many distinct ones a step touched.
 
     fastkd row-sparse     sparse_grad=True, RowAdam
     fastkd in backward    the same, updated inside backward()
+    fastkd Adagrad        the same with row-wise Adagrad: one accumulator a row
     torch sparse          Embedding(sparse=True), gather, einsum, logcumsumexp, SparseAdam
+    fbgemm Adagrad        FBGEMM's fused table with row-wise Adagrad, the same losses (it has no Adam on the CPU)
     fastkd dense          dense gradient, fused torch Adam
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import importlib
 import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastkd import ops
-from fastkd.training.row_optimisers import RowAdam
+from fastkd.training.row_optimisers import RowAdagrad, RowAdam
 
-B, K, L = 2048, 40, 40
+K, L = 40, 40
+Step = Callable[[Tensor], None]
 
 
 def main() -> None:
     """Measure every way at every size and print milliseconds and the growth from the smallest size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--batch", type=int, nargs="+", default=[256, 2048])
     parser.add_argument("--dim", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=25)
     parser.add_argument(
         "--dense-up-to", type=int, default=1_000_000, help="largest N for the ways that touch all of it"
     )
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows = []
-    for name, way in WAYS.items():
-        first = None
-        for items in given.items:
-            if name == "fastkd dense" and items > given.dense_up_to:
-                continue
-            median = measure(way, items, given.dim, given.steps)
-            first = first or median
-            rows.append({"way": name, "items": items, "ms": median, "growth": median / first})
-            print(f"{name:20s} N={items:>11,d} {median:9.2f} ms   x{median / first:.2f}", flush=True)
+    for batch in given.batch:
+        for name, way in WAYS.items():
+            first = None
+            for items in given.items:
+                if name == "fastkd dense" and items > given.dense_up_to:
+                    continue
+                try:
+                    row = measure(way, items, batch, given.dim, given.steps)
+                except ImportError as missing:
+                    print(f"{name}: skipped, {missing}")
+                    break
+                first = first or row["ms"]
+                rows.append({"way": name, "B": batch, "items": items, **row, "growth": round(row["ms"] / first, 3)})
+                told = f"{row['ms']:9.2f} ms  x{row['ms'] / first:.2f}  {row['rows']:,d} rows"
+                print(f"B={batch:<5d} {name:20s} N={items:>11,d} {told}", flush=True)
     if given.json:
-        about = {"torch": torch.__version__, "machine": platform.processor(), "threads": torch.get_num_threads()}
-        given.json.write_text(json.dumps({"about": about, "B": B, "K": K, "L": L, "dim": given.dim, "rows": rows}))
+        about = {
+            "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+        }
+        given.json.write_text(json.dumps({"about": about, "K": K, "L": L, "dim": given.dim, "rows": rows}, indent=1))
 
 
-def measure(way: Callable[[nn.Parameter], Callable[[int], None]], items: int, dim: int, steps: int) -> float:
-    """Return the median milliseconds of a step on fresh ids."""
+def measure(way: Callable[[nn.Parameter, int], Step], items: int, batch: int, dim: int, steps: int) -> dict[str, Any]:
+    """Return the median milliseconds of a step on fresh ids, and how many distinct rows one touched."""
     table = nn.Parameter(torch.empty(items, dim).normal_(0, 0.1, generator=torch.Generator().manual_seed(0)))
-    step = way(table)
-    for seed in range(3):
-        step(seed)
-    times = []
-    for seed in range(3, 3 + steps):
+    step, times, ids = way(table, batch), [], torch.empty(0)
+    for seed in range(4 + steps):
+        ids = draw(items, seed, batch)
         started = time.perf_counter()
-        step(seed)
+        step(ids)
         times.append(time.perf_counter() - started)
-    return 1e3 * statistics.median(times)
+    return {"ms": round(1e3 * statistics.median(times[4:]), 3), "rows": len(torch.unique(ids))}
 
 
-def draw(items: int, seed: int, width: int) -> Tensor:
-    """Return ids Int64[B, width], outside the timed work's meaning but inside its time: a step needs fresh ones."""
-    return torch.randint(0, items, (B, width), generator=torch.Generator().manual_seed(seed))
+def draw(items: int, seed: int, batch: int) -> Tensor:
+    """Return ids Int64[B, 2 + K + L]: a positive, a negative, the ranked and the unranked."""
+    return torch.randint(0, items, (batch, 2 + K + L), generator=torch.Generator().manual_seed(seed))
 
 
-def fastkd_rows(table: nn.Parameter, *, in_backward: bool = False) -> Callable[[int], None]:
-    """Row-sparse gradients and lazy Adam."""
-    users = nn.Parameter(torch.randn(B, table.shape[1]) * 0.1)
-    optimizer = RowAdam([table, users], lr=1e-3, in_backward=in_backward)
+def fastkd_rows(table: nn.Parameter, batch: int, *, in_backward: bool = False, adagrad: bool = False) -> Step:
+    """Row-sparse gradients and a lazy optimiser."""
+    users = nn.Parameter(torch.randn(batch, table.shape[1]) * 0.1)
+    optimizer: torch.optim.Optimizer
+    if adagrad:
+        optimizer = RowAdagrad([table, users], lr=1e-3, rowwise=True, in_backward=in_backward)
+    else:
+        optimizer = RowAdam([table, users], lr=1e-3, in_backward=in_backward)
 
-    def step(seed: int) -> None:
-        loss = losses(users, table, draw(len(table), seed, 2 + K + L), sparse_grad=True)
+    def step(ids: Tensor) -> None:
+        loss = losses(users, table, ids, sparse_grad=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
+    return settled(step, optimizer, ids=draw(len(table), 0, batch))
+
+
+def settled(step: Step, optimizer: torch.optim.Optimizer, ids: Tensor) -> Step:
+    """Return ``step`` after one call, all of the optimiser's state in memory: zeros come from the system lazily."""
+    step(ids)
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor):
+                value.add_(0)
     return step
 
 
-def fastkd_dense(table: nn.Parameter) -> Callable[[int], None]:
+def fastkd_dense(table: nn.Parameter, batch: int) -> Step:
     """Train on the same losses with a dense gradient and torch's fused Adam."""
-    users = nn.Parameter(torch.randn(B, table.shape[1]) * 0.1)
+    users = nn.Parameter(torch.randn(batch, table.shape[1]) * 0.1)
     optimizer = torch.optim.Adam([table, users], lr=1e-3, fused=True)
 
-    def step(seed: int) -> None:
-        losses(users, table, draw(len(table), seed, 2 + K + L), sparse_grad=False).backward()  # type: ignore[no-untyped-call]
+    def step(ids: Tensor) -> None:
+        losses(users, table, ids, sparse_grad=False).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -111,31 +142,63 @@ def losses(users: Tensor, table: Tensor, ids: Tensor, *, sparse_grad: bool) -> T
     return base + 0.1 * kd
 
 
-def torch_sparse(table: nn.Parameter) -> Callable[[int], None]:
+def plain_losses(users: Tensor, vectors: Tensor) -> Tensor:
+    """Return the same from gathered vectors Float[B, 2 + K + L, D], in torch."""
+    scores = torch.einsum("bd,bcd->bc", users, vectors)
+    base = -nn.functional.logsigmoid(scores[:, 0] - scores[:, 1]).sum()
+    ranked, unranked = scores[:, 2 : 2 + K], scores[:, 2 + K :]
+    tail = torch.cat([ranked, unranked.logsumexp(1, keepdim=True)], 1).flip(1)
+    return base + 0.1 * (tail.logcumsumexp(1).flip(1)[:, :K] - ranked).sum()
+
+
+def torch_sparse(table: nn.Parameter, batch: int) -> Step:
     """Train with what torch brings: sparse embedding gradients and SparseAdam."""
-    users = nn.Parameter(torch.randn(B, table.shape[1]) * 0.1)
+    users = nn.Parameter(torch.randn(batch, table.shape[1]) * 0.1)
     sparse, dense = torch.optim.SparseAdam([table], lr=1e-3), torch.optim.Adam([users], lr=1e-3, fused=True)
 
-    def step(seed: int) -> None:
-        ids = draw(len(table), seed, 2 + K + L)
-        vectors = nn.functional.embedding(ids, table, sparse=True)
-        scores = torch.einsum("bd,bcd->bc", users, vectors)
-        base = -nn.functional.logsigmoid(scores[:, 0] - scores[:, 1]).sum()
-        ranked, unranked = scores[:, 2 : 2 + K], scores[:, 2 + K :]
-        tail = torch.cat([ranked, unranked.logsumexp(1, keepdim=True)], 1).flip(1)
-        kd = (tail.logcumsumexp(1).flip(1)[:, :K] - ranked).sum()
-        (base + 0.1 * kd).backward()  # type: ignore[no-untyped-call]
+    def step(ids: Tensor) -> None:
+        loss = plain_losses(users, nn.functional.embedding(ids, table, sparse=True))
+        loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in (sparse, dense):
             optimizer.step()  # type: ignore[no-untyped-call]
             optimizer.zero_grad(set_to_none=True)
 
+    return settled(step, sparse, ids=draw(len(table), 0, batch))
+
+
+def fbgemm(table: nn.Parameter, batch: int) -> Step:
+    """Train with FBGEMM's table, which is updated inside backward."""
+    try:
+        importlib.import_module("fbgemm_gpu")
+        made = importlib.import_module("fbgemm_gpu.split_table_batched_embeddings_ops_training")
+        common = importlib.import_module("fbgemm_gpu.split_table_batched_embeddings_ops_common")
+    except (ImportError, OSError) as missing:
+        raise ImportError(f"fbgemm-gpu-cpu for torch {torch.__version__} is not installed") from missing
+    bag = made.SplitTableBatchedEmbeddingBagsCodegen(
+        [(len(table), table.shape[1], common.EmbeddingLocation.HOST, made.ComputeDevice.CPU)],
+        optimizer=made.OptimType.EXACT_ROWWISE_ADAGRAD,
+        learning_rate=1e-3,
+        pooling_mode=common.PoolingMode.NONE,
+    )
+    bag.split_embedding_weights()[0].copy_(table.detach())
+    users = nn.Parameter(torch.randn(batch, table.shape[1]) * 0.1)
+    dense = torch.optim.Adam([users], lr=1e-3, fused=True)
+
+    def step(ids: Tensor) -> None:
+        vectors = bag(ids.reshape(-1), torch.tensor([0, ids.numel()]))
+        plain_losses(users, vectors.view(*ids.shape, -1)).backward()  # type: ignore[no-untyped-call]
+        dense.step()
+        dense.zero_grad(set_to_none=True)
+
     return step
 
 
-WAYS: dict[str, Callable[[nn.Parameter], Callable[[int], None]]] = {
+WAYS: dict[str, Callable[[nn.Parameter, int], Step]] = {
     "fastkd row-sparse": fastkd_rows,
-    "fastkd in backward": lambda table: fastkd_rows(table, in_backward=True),
+    "fastkd in backward": lambda table, batch: fastkd_rows(table, batch, in_backward=True),
+    "fastkd Adagrad": lambda table, batch: fastkd_rows(table, batch, in_backward=True, adagrad=True),
     "torch sparse": torch_sparse,
+    "fbgemm Adagrad": fbgemm,
     "fastkd dense": fastkd_dense,
 }
 

@@ -18,10 +18,12 @@ from fastkd.ops.relaxed_ranking import relaxed_ranking
 from fastkd.ops.relaxed_ranking_from_embeddings import relaxed_ranking_from_embeddings
 from fastkd.ops.row_gradient import row_gradient
 from fastkd.ops.row_update import row_adagrad, row_adam, row_sgd
+from fastkd.ops.sample_positions import sample_positions
 from fastkd.ops.sample_rank_discrepancy import sample_rank_discrepancy
 from fastkd.ops.sample_ranked import sample_ranked
 from fastkd.ops.sample_softmax import sample_softmax
 from fastkd.ops.sample_unobserved import sample_unobserved
+from fastkd.ops.sample_weighted import sample_weighted
 from fastkd.ops.sampled_softmax import sampled_softmax
 from fastkd.ops.score_topk_chunked import score_topk_chunked
 from fastkd.ops.soft_bce import soft_bce, soft_bce_from_embeddings
@@ -54,10 +56,12 @@ __all__ = [
     "row_adam",
     "row_gradient",
     "row_sgd",
+    "sample_positions",
     "sample_rank_discrepancy",
     "sample_ranked",
     "sample_softmax",
     "sample_unobserved",
+    "sample_weighted",
     "sampled_softmax",
     "score_topk_chunked",
     "soft_bce",

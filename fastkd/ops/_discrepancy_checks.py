@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,11 +15,31 @@ from fastkd.kernels._discrepancy import MAX_ITEMS
 from fastkd.ops._checks import check_device, check_float, check_ids
 
 Direction = Literal["teacher_to_student", "student_to_teacher"]
-Side = tuple[Tensor, Tensor] | Tensor
-"""Tables (Float[U, D], Float[N, D]), or ranked lists Int64[U, M]."""
 
 
-def check_sides(teacher: Side, student: Side, exclude: Interactions) -> None:
+@runtime_checkable
+class RankedLists(Protocol):
+    """Ranked lists with their scores or more, as ``TopKLists`` of a teacher and what ``rank_topk`` returns."""
+
+    @property
+    def ids(self) -> Tensor:
+        """Int64[U, M], best first, -1 where a list ends early."""
+        ...
+
+
+Side = tuple[Tensor, Tensor] | Tensor | RankedLists
+"""Tables (Float[U, D], Float[N, D]), or ranked lists Int64[U, M], alone or as ``ids`` of something."""
+
+
+def plain(side: Side) -> tuple[Tensor, Tensor] | Tensor:
+    """Return tables as they are and lists as Int64[U, M]."""
+    ids = None if isinstance(side, Tensor) else getattr(side, "ids", None)
+    return ids if isinstance(ids, Tensor) else side  # type: ignore[return-value]
+
+
+def check_sides(
+    teacher: tuple[Tensor, Tensor] | Tensor, student: tuple[Tensor, Tensor] | Tensor, exclude: Interactions
+) -> None:
     """Refuse tables and lists that do not fit each other or ``exclude``."""
     if not isinstance(exclude, Interactions):
         raise TypeError(f"exclude must be Interactions, got {type(exclude).__name__}")
@@ -33,7 +53,7 @@ def check_sides(teacher: Side, student: Side, exclude: Interactions) -> None:
             firsts.append(side[0])
         else:
             raise TypeError(
-                f"{name} must be a pair of tables (users, items) or lists Int64[U, M], such as TopKLists.ids, "
+                f"{name} must be a pair of tables (users, items), or ranked lists: TopKLists or Int64[U, M], "
                 f"got {type(side).__name__}"
             )
     check_device("teacher", firsts[0], "student", firsts[1])
@@ -80,12 +100,12 @@ def check_users(users: Tensor | None, num_users: int, device: torch.device) -> T
     if users is None:
         return torch.arange(num_users, device=device)
     check_ids("users", users, "B")
-    ids = users.detach().to(device, torch.int64).contiguous()
-    if not torch.compiler.is_compiling():
-        wrong = ids[(ids < 0) | (ids >= num_users)]
+    given = users.detach()
+    if not torch.compiler.is_compiling():  # where they are: users from the host make nobody wait for the device
+        wrong = given[(given < 0) | (given >= num_users)]
         if len(wrong):
             raise ValueError(f"users holds {int(wrong[0])}, outside [0, {num_users})")
-    return ids
+    return given.to(device, torch.int64).contiguous()
 
 
 def offsets_of(n_per_user: int | Tensor, rows: int, device: torch.device) -> tuple[Tensor, int, int]:

@@ -11,15 +11,25 @@ import torch
 from torch import Tensor
 
 from fastkd.core.errors import did_you_mean
-from fastkd.ops._certificate import certificate
+from fastkd.core.interactions import Interactions
+from fastkd.ops._certificate import Evidence, certificate
 from fastkd.ops._dispatch import choose
 from fastkd.ops._machines import GPUS, Machine, this_cpu
-from fastkd.ops.rank_topk import check_k, check_precision
+from fastkd.ops.rank_topk import check_exclude, check_k, check_precision
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _FILTER = "filter on {kind} scores, proved margin, canonical re-score"
-# Costs that a roofline has no word for, on the CPU: a comparison, a candidate kept, a candidate re-scored.
-_SCAN_SECONDS, _KEEP_SECONDS, _RESCORE_SECONDS = 1e-10, 8e-9, 1.5e-7
+# Costs that a roofline has no word for, on the CPU: a comparison, a candidate kept, a candidate re-scored from a table
+# that caches hold or do not, a tile's calls. Modelled: from one machine.
+_SCAN_SECONDS, _KEEP_SECONDS, _TILE_SECONDS = 1.3e-10, 8e-9, 2e-5
+_NEAR_SECONDS, _FAR_SECONDS, _NEAR_BYTES = 3e-8, 1.5e-7, 16 << 20
+
+
+_CANDIDATES: dict[Evidence, str] = {
+    "exact": "{:,.1f} candidates a user are re-scored (exact: counted over all of these users)",
+    "sampled": "about {:,.0f} candidates a user are re-scored (modelled filter, counted on a sample of these users)",
+    "modelled": "about {:,.0f} candidates a user are re-scored (modelled: Gaussian scores)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +39,9 @@ class TopKExplanation:
     ``blocks``: named sizes of the path. ``segments``: pieces the catalogue is cut into. ``bytes_moved``: to and from
     main memory. ``scratch_bytes``: held beyond arguments and results. ``limit``: what bounds ``seconds``.
     ``relative_margin``: how far a filter score can be from the canonical one, as a share of |u| max|v|. ``margin``:
-    the largest of the users', in scores, where tables were given. ``candidates``: expected number per user that
-    passes the filter and is re-scored, ``measured`` on a sample of users or by a model of Gaussian scores.
+    the largest of the users', in scores, where tables were given. ``candidates``: mean number per user that passes
+    the filter and is re-scored. ``evidence``: "exact", the counts and the margin of that very call; "sampled", on
+    32 users; or "modelled", for Gaussian scores. All else here is a model: of traffic, of memory, of time.
     """
 
     shape: tuple[int, int, int, int]
@@ -50,14 +61,14 @@ class TopKExplanation:
     relative_margin: float
     margin: float | None
     candidates: float
-    measured: bool
+    evidence: Evidence
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
         count, items, dim, k = self.shape
         blocks = ", ".join(f"{name} {value}" for name, value in self.blocks.items())
-        how = "measured on a sample of users" if self.measured else "by a model of Gaussian scores"
-        margin = f"{self.relative_margin:.2g} of |u| max|v|"
+        proved = "proved" if self.device == "cpu" else "modelled: normal vectors; the kernel measures its own"
+        margin = f"{self.relative_margin:.2g} of |u| max|v| ({proved})"
         if self.margin is not None:
             margin += f", at most {self.margin:.3g} for these users"
         lines = [
@@ -66,10 +77,10 @@ class TopKExplanation:
             f"               {blocks}; segments {self.segments}",
             f"  work         {self.flops:.3g} FLOP, {_size(self.bytes_moved)} moved, "
             f"{_size(self.scratch_bytes)} scratch",
-            f"  time         {_time(self.seconds)} predicted, bound by {self.limit}",
+            f"  time         {_time(self.seconds)} predicted (modelled), bound by {self.limit}",
             f"               {self.machine.name}; {self.machine.source}",
             f"  certificate  a filter score is within {margin}",
-            f"               about {self.candidates:,.0f} candidates a user are re-scored ({how})",
+            f"               {_CANDIDATES[self.evidence].format(self.candidates)}",
             *(f"  note         {note}" for note in self.notes),
         ]
         return "\n".join(lines)
@@ -84,7 +95,7 @@ def explain_rank_topk(
     dtype: torch.dtype = torch.float32,
     device: Literal["cpu", "cuda"] = "cpu",
     architecture: int | str | None = None,
-    exclude: float = 0,
+    exclude: float | Interactions = 0,
     precision: Literal["exact", "fast"] = "exact",
     users: Tensor | None = None,
     items: Tensor | None = None,
@@ -100,10 +111,10 @@ def explain_rank_topk(
         dtype: of both tables; that of ``users`` if they are given.
         device: where the tables are. ``"cuda"`` needs no GPU here: the plan follows from the shape.
         architecture: 80, 90, 100 or ``"sm_90"``; None is the GPU at hand, else 90.
-        exclude: mean number of items left out per user.
+        exclude: mean number of items left out per user, or which, as in ``rank_topk``.
         precision: as in ``rank_topk``.
-        users: Float[B, D], with ``items`` to measure the margin and the candidates instead of modelling them
-            (a sample of 32 users, one pass over the items).
+        users: Float[B, D], with ``items``: the margin and the candidates are then those of the very call, found by
+            running its filter (one pass over the items; for another device than the tables', on 32 of the users).
         items: Float[N, D].
         item_bias: Float[N], added to the scores.
 
@@ -113,6 +124,8 @@ def explain_rank_topk(
     Raises:
         ValueError, TypeError: sizes, dtypes or tables that do not fit.
     """
+    seen, exclude = (exclude, exclude.nnz / max(B, 1)) if isinstance(exclude, Interactions) else (None, exclude)
+    check_exclude(seen, B, N)
     tables = _check(B, N, D, k, exclude, users, items, item_bias)
     check_precision(precision)
     if tables is not None:
@@ -122,11 +135,11 @@ def explain_rank_topk(
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}.{did_you_mean(str(device), ('cpu', 'cuda'))}")
     fast = precision == "fast" and dtype in (torch.float32, torch.float64)
-    proof = certificate((B, N, D, k), dtype, device, fast, exclude, tables, item_bias)
+    proof = certificate((B, N, D, k), dtype, device, fast, exclude, tables, item_bias, seen)
     known: dict[str, Any] = {
         "shape": (B, N, D, k), "dtype": dtype, "device": device, "precision": precision, "flops": 2.0 * B * N * D,
         "relative_margin": proof.relative, "margin": proof.margin, "candidates": proof.candidates,
-        "measured": proof.measured,
+        "evidence": proof.evidence,
     }  # fmt: skip
     if device == "cuda":
         path = _on_gpu(B, N, D, k, dtype, fast, exclude, architecture, proof.candidates)
@@ -153,8 +166,9 @@ def _check(
         raise ValueError(f"tables must be {[B, D]} and {[N, D]}, got {list(users.shape)} and {list(items.shape)}")
     if bias is not None and tuple(bias.shape) != (N,):
         raise ValueError(f"item_bias must be {[N]}, got {list(bias.shape)}")
-    dtype = torch.promote_types(users.dtype, items.dtype)
-    return users.detach().to(dtype), items.detach().to(dtype)
+    if users.dtype != items.dtype:
+        raise TypeError(f"users and items must have one dtype, got users {users.dtype} and items {items.dtype}")
+    return users.detach(), items.detach()
 
 
 def _on_cpu(
@@ -177,9 +191,10 @@ def _on_cpu(
     moved = float(passes * N * D * dtype.itemsize + out + 4 * exclude * B)
     compute, memory = flops / machine.flops, moved / machine.bandwidth
     rounds = math.log(max(N / max(3 * k, 1), 1.0)) / math.log(3) if k else 0.0
-    select = (
-        B * N * _SCAN_SECONDS + B * (3 * k + 2 * k * rounds) * _KEEP_SECONDS + B * candidates * _RESCORE_SECONDS
-    ) / plan.threads
+    rescore = _NEAR_SECONDS if N * D * dtype.itemsize <= _NEAR_BYTES else _FAR_SECONDS
+    tiles = passes * plan.spans * math.ceil(N / (plan.spans * plan.width)) * _TILE_SECONDS
+    kept = (3 * k + 2 * k * rounds) * _KEEP_SECONDS
+    select = (B * N * _SCAN_SECONDS + B * kept + B * candidates * rescore + tiles) / plan.threads
     copied = fast or dtype in (torch.bfloat16, torch.float16)
     notes = ["fast saves nothing on the CPU: it rounds each tile and multiplies in float32"] if fast else []
     if copied and not fast:

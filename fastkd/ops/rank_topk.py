@@ -35,12 +35,14 @@ def rank_topk(
     """Return each user's ``k`` best items by ``s_ui = <users[u], items[i]> + item_bias[i]``.
 
     The score is the inner product accumulated in float64 (in order of d), rounded to float32; plus bias, in float32.
-    Items rank by higher score, then lower id; NaN scores come last, after -inf. So a user's ids and the bits of his
-    scores are the same for every batch he comes in, number of threads and backend.
+    Items rank by higher score, then lower id. So a user's ids and the bits of his scores are the same for every batch
+    he comes in, number of threads and backend. NaN ranks after -inf and before padding, by id: an item whose vector
+    holds NaN comes last for everybody, a user whose vector does gets NaN scores and the lowest ids, and the others
+    lose nothing by either. ``inf - inf`` and ``0 * inf`` are NaN too.
 
     Args:
         users: Float[B, D]; float32, float64, bfloat16 or float16, any strides.
-        items: Float[N, D].
+        items: Float[N, D], of the same dtype: to widen a catalogue silently would copy it.
         k: results per user, 0 <= k <= N.
         exclude: items left out, row b for ``users[b]`` (``interactions.rows(ids)`` picks rows); never returned.
         item_bias: Float[N], added to every user's scores; an item at -inf is allowed and ranks behind all finite ones.
@@ -48,7 +50,8 @@ def rank_topk(
             (float64 by way of float32), exactly and alike on every backend. Each factor is off by at most 1/257 of
             itself, so a score by at most ``2**-7 * sum_d |u_d v_d|`` (and a rounding of the bias, ``2**-23 |bias|``),
             for values whose size is 0 or in [2^-126, 3.38e38]. Half-precision vectors: the same as ``"exact"``.
-        check: refuse NaN and infinities in ``users`` and ``items`` and NaN in ``item_bias``; reads all of them.
+        check: refuse NaN and infinities in ``users`` and ``items`` and NaN in ``item_bias``, naming the first. Reads
+            both tables once, and on a GPU waits for the answer; without it nothing is read twice and nothing waits.
         backend: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     Returns:
@@ -57,15 +60,16 @@ def rank_topk(
         proves: :func:`fastkd.ops.explain_rank_topk`.
 
     Raises:
-        TypeError, ValueError: arguments that do not fit, or values that ``check`` refuses, with the first user or item.
+        TypeError: tables of different dtypes or not of floats, a ``k`` or ``exclude`` of another type.
+        ValueError: shapes and devices that do not fit, or values that ``check`` refuses, with the first user or item.
         BackendError: a backend that cannot run here.
     """
     _check(users, items, k, exclude, item_bias)
     check_precision(precision)
     if check:
         _check_values(users, items, item_bias)
-    dtype = torch.promote_types(users.dtype, items.dtype)
-    users, items = users.detach().to(dtype), items.detach().to(dtype)
+    dtype = users.dtype
+    users, items = users.detach(), items.detach()
     if users.shape[1] == 0:  # the empty sum is 0, and kernels need not know
         users, items = users.new_zeros((len(users), 1)), items.new_zeros((len(items), 1))
     fast = precision == "fast" and dtype in (torch.float32, torch.float64)
@@ -81,6 +85,11 @@ def _check(users: Tensor, items: Tensor, k: int, exclude: Interactions | None, i
     check_float("users", users, "B D")
     check_float("items", items, "N D")
     check_device("users", users, "items", items)
+    if users.dtype != items.dtype:
+        raise TypeError(
+            f"users and items must have one dtype, got users {users.dtype} and items {items.dtype}; "
+            f"convert one of them, for example users.to({items.dtype})"
+        )
     if users.shape[1] != items.shape[1]:
         raise ValueError(f"users and items must have the same width D, got {list(users.shape)} and {list(items.shape)}")
     check_k(k, items.shape[0])

@@ -20,6 +20,7 @@ from fastkd.ops._discrepancy_checks import (
     check_sides,
     check_users,
     offsets_of,
+    plain,
 )
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define, launch
@@ -54,8 +55,15 @@ def sample_rank_discrepancy(
       uniform over O_u where all weights are 0.
     - ``student_to_teacher``: ``w_j = exp((r_T(j) - r_S(j)) epsilon)``.
 
-    A side given as ranked lists knows the ranks of what it lists, the place in the list, and every other item ties at
-    M + 1; so it stands for BD with a teacher whose rankings end there.
+    A side may be ranked lists of M places. An item's rank is then its place, and outside the list M + 1, for all items
+    alike: no better than the last place, in no order. What this means:
+
+    - teacher's lists: the teacher prefers what it lists and is indifferent to the rest. ``teacher_to_student`` draws
+      listed items that the student ranks lower, but also unlisted ones that it ranks below M + 1;
+      ``student_to_teacher`` favours the student's best unlisted items, by ``exp((M + 1 - r_S) epsilon)``.
+    - student's lists: what the student does not list is M + 1, so ``teacher_to_student`` draws from the teacher's best
+      M items alone, and ``student_to_teacher`` never takes an unlisted item for better than M + 1.
+    - lists on both sides: items in neither have gap 0, so ``teacher_to_student`` draws from the teacher's list alone.
 
     Weights are whole multiples of ``2**-b`` of the largest, ``b = 62 - bit_length(N - 1)`` (42 at a million items), so
     the distribution is the formula's to within ``N 2**-b`` in total variation. Proposals are drawn uniformly and
@@ -66,9 +74,10 @@ def sample_rank_discrepancy(
     alone: not on the batch, threads or backend, nor on how many others are drawn.
 
     Args:
-        teacher: (Float[U, D], Float[N, D]), tables whose inner products are the scores; or Int64[U, M], ranked lists
-            (``TopKLists.ids``), best first, -1 where a list ends early. Make lists with the same ``exclude``: a seen
-            item in one keeps its place. Of an item listed twice the first place counts; places from N on do not.
+        teacher: (Float[U, D], Float[N, D]), tables whose inner products are the scores; or ranked lists: ``TopKLists``,
+            what ``rank_topk`` returns, or their ids Int64[U, M], best first, -1 where a list ends early. Make lists
+            with the same ``exclude``: a seen item in one keeps its place. Of an item listed twice the first place
+            counts; places from N on do not.
         student: likewise; its D or M may differ.
         n_per_user: draws per user, a number or Int64[B].
         users: Int64[B], rows of the user tables and of ``exclude``, also the random counter; None: all in order.
@@ -82,7 +91,8 @@ def sample_rank_discrepancy(
         rank_sign: -1 swaps the ranks' roles, as the authors' notebooks do (they rank in ascending order).
         complete: on a GPU, False never waits for the device and leaves -1 where the first pool of proposals was not
             enough; True looks, and ranks all items of those users, 2**24 ranks at a time. Other backends are
-            always complete.
+            always complete. The other waits are for sizes that the host must know: ``users`` (how many items these
+            have seen) and ``n_per_user`` as a tensor. With neither, False can be captured in a CUDA graph.
         backend: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     Returns:
@@ -95,6 +105,7 @@ def sample_rank_discrepancy(
 
     Source: Kweon et al., "Bidirectional Distillation for Top-K Recommender System" (WWW'21).
     """
+    teacher, student = plain(teacher), plain(student)
     check_sides(teacher, student, exclude)
     check_options(direction, epsilon, epoch, rank_sign)
     device = (teacher if isinstance(teacher, Tensor) else teacher[0]).device
@@ -111,7 +122,7 @@ def sample_rank_discrepancy(
     return drawn if isinstance(n_per_user, Tensor) else drawn.view(len(ids), n_per_user)
 
 
-def _model(side: Side, exclude: Interactions) -> Model:
+def _model(side: tuple[Tensor, Tensor] | Tensor, exclude: Interactions) -> Model:
     """Return tables as they are, lists beside None; a list's N-th place and those after it say nothing new."""
     if isinstance(side, Tensor):
         return side.detach()[:, : max(exclude.num_items - 1, 0)].to(torch.int64).contiguous(), None

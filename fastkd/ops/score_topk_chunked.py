@@ -36,10 +36,11 @@ def score_topk_chunked(
         num_items: size N of the catalogue; ids are 0 to N - 1.
         k: results per row, 0 <= k <= N.
         batch: number of rows.
-        exclude: items left out, row b for row b of the scores.
+        exclude: items left out, row b for row b of the scores; never returned, whatever their score.
         chunk: items scored at a time; memory is O(batch (k + chunk)).
         device: where ids are made and scores are expected.
-        backend: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
+        backend: ``"auto"``, ``"numba"`` (CPU) or ``"reference"`` (anywhere, chunk by chunk too); no Triton kernel:
+            beside the model's own scoring a selection of C scores is small.
 
     Returns:
         :class:`~fastkd.ops.rank_topk.TopK`, padded with id -1 and score -inf; not differentiable.

@@ -215,6 +215,12 @@ def _check_sizes(tables: Tables, user_ids: IdMap, item_ids: IdMap, exclude: Inte
         raise DataError(f"exclude is {exclude!r}, the tables hold {shape[0]} users and {shape[1]} items")
 
 
+def check_request(path: Path | str, users: ArrayLike | None, user_ids: IdMap) -> None:
+    """Refuse a file name or users that :func:`recommend` would refuse."""
+    _format_of(path)
+    _wanted(users, user_ids)
+
+
 def _format_of(path: Path | str) -> Literal["parquet", "csv"]:
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:

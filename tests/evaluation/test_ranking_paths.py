@@ -15,7 +15,7 @@ from fastkd.models.protocol import Tables
 from tests.evaluation.test_ranking import Lists, random_dataset, random_tables
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     st.integers(0, 10**6),
     st.lists(st.integers(1, 15), min_size=1, max_size=3, unique=True),

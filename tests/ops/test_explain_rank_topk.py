@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fastkd.core import Interactions
+from fastkd.kernels.numba import rank_topk as kernel
 from fastkd.ops import _explain_rank_topk as module
 from fastkd.ops import explain_rank_topk, rank_topk
 from fastkd.ops._machines import this_cpu
 from tests.contracts.op_contract import run_fresh
-from tests.ops.rank_topk_truth import normal
+from tests.ops.rank_topk_truth import normal, random_exclusions
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -48,14 +50,50 @@ def test_the_machine_is_named(architecture):
 def test_the_measured_certificate_holds(dim):
     users, items = normal(40, dim), normal(3000, dim, seed=1)
     found = explain_rank_topk(40, 3000, dim, 20, users=users, items=items)
-    assert found.measured
+    assert found.evidence == "exact"
     truth = (users.double() @ items.double().T).float()
     blas = users @ items.T
     assert 0 < float((blas - truth).abs().max()) <= found.margin
     modelled = explain_rank_topk(40, 3000, dim, 20)
-    assert not modelled.measured
-    assert 20 <= found.candidates <= 22
-    assert abs(modelled.candidates - found.candidates) < 2
+    assert modelled.evidence == "modelled"
+    assert 20 <= found.candidates <= 23
+    assert abs(modelled.candidates - found.candidates) < 3
+
+
+def test_a_real_calls_candidates_are_what_it_re_scores(monkeypatch):
+    users, items, bias = normal(30, 8), normal(3000, 8, seed=1), normal(3000, seed=2)
+    items[100:400] = items[:1]  # ties
+    seen = random_exclusions(30, 3000, 0.02, 0)
+    found = explain_rank_topk(30, 3000, 8, 20, users=users, items=items, item_bias=bias, exclude=seen)
+    counted, plain = [], kernel.finish_rows
+
+    def recorded(keys, counts, *rest):
+        counted.extend(counts.tolist())
+        return plain(keys, counts, *rest)
+
+    monkeypatch.setattr(kernel, "finish_rows", recorded)
+    rank_topk(users, items, 20, item_bias=bias, exclude=seen, backend="numba")
+    assert len(counted) == 30
+    assert found.candidates == pytest.approx(sum(counted) / 30)
+    assert found.evidence == "exact"
+    assert "exact: counted" in str(found)
+
+
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_what_is_not_measured_is_called_modelled(architecture):
+    users, items = normal(40, 8), normal(3000, 8, seed=1)
+    shape = (40, 3000, 8, 20)
+    for found in (
+        explain_rank_topk(*shape, device="cuda", architecture=architecture),
+        explain_rank_topk(*shape, device="cuda", architecture=architecture, users=users, items=items),
+        explain_rank_topk(*shape),
+    ):
+        text = str(found).splitlines()
+        assert "(modelled)" in next(line for line in text if "predicted" in line)
+        gpu = found.device == "cuda"
+        assert ("modelled" in found.machine.source) == gpu
+        assert ("modelled" in next(line for line in text if "filter score is within" in line)) == gpu
+        assert "modelled" in next(line for line in text if "candidates a user" in line)
 
 
 def test_the_gaussian_model_predicts_the_candidates_of_a_bfloat16_filter():
@@ -99,6 +137,7 @@ def test_scratch_is_what_the_kernel_takes():
         ((2, 5, 3, 2), {"device": "cuda", "architecture": 70}, "80, 90, 100, got 70"),
         ((2, 5, 3, 2), {"precision": "quick"}, "got 'quick'"),
         ((2, 5, 3, 2), {"exclude": 6}, r"\[0, 5\], got 6"),
+        ((2, 5, 3, 2), {"exclude": Interactions.empty(3, 5)}, "3 rows for 2 users"),
         ((2, 5, 3, 2), {"users": torch.zeros(2, 3)}, "go together"),
         ((2, 5, 3, 2), {"users": torch.zeros(2, 3), "items": torch.zeros(4, 3)}, r"got \[2, 3\] and \[4, 3\]"),
     ],

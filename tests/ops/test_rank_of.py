@@ -97,7 +97,7 @@ def test_inverts_rank_topk(backend):
     assert torch.equal(run(backend, users, items, lists, exclude=seen), torch.arange(1, 41).expand(5, 40))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=35)
 @given(data=st.data())
 def test_numba_agrees_with_the_reference(data):
     draw = data.draw

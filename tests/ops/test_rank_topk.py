@@ -172,12 +172,6 @@ def test_strides_do_not_matter(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_mixed_dtypes_are_promoted(backend):
-    users, items = normal(4, 10).double(), normal(50, 10, seed=1).half()
-    assert_same(ranked(users, items, 7, backend=backend), by_hand(users, items, 7))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_nan_last_then_padding(backend):
     users = torch.tensor([[1.0, 0.0]])
     items = torch.tensor([[1.0, 0], [math.nan, 0], [3, 0], [-INF, 1], [math.nan, 1], [2, 0], [INF, 1]])
@@ -252,6 +246,8 @@ def test_wrong_types_are_named(monkeypatch):
         rank_topk(torch.zeros(2, 3), torch.zeros(5, 3), 2.0)
     with pytest.raises(TypeError, match=r"items must be .*int64"):
         rank_topk(torch.zeros(2, 3), torch.zeros(5, 3, dtype=torch.int64), 2)
+    with pytest.raises(TypeError, match=r"users torch\.float64 and items torch\.float16.*users\.to\(torch\.float16\)"):
+        rank_topk(torch.zeros(2, 3).double(), torch.zeros(5, 3).half(), 2)
     with pytest.raises(TypeError, match="exclude must be Interactions, got list"):
         rank_topk(torch.zeros(2, 3), torch.zeros(5, 3), 2, exclude=[])
     with without_interpreter(monkeypatch), pytest.raises(BackendError, match="triton"):

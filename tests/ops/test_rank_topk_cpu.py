@@ -11,6 +11,7 @@ import torch
 from fastkd.kernels.numba import _topk_plan as planning
 from fastkd.kernels.numba import rank_topk as kernel
 from fastkd.kernels.numba._blocks import run_blocks
+from fastkd.kernels.numba._topk_few import score_few
 from fastkd.kernels.numba._topk_margin import largest_norm, margins_of, norms_of
 from fastkd.ops import rank_topk
 from tests.ops.rank_topk_truth import assert_same, normal, random_exclusions
@@ -31,20 +32,26 @@ def test_items_closer_than_blas_rounds_are_told_apart():
     assert not torch.equal(blas, found.ids), "the case is too easy to show anything"
 
 
-def test_noise_inside_the_margin_leaves_no_trace(monkeypatch):
-    users, items = normal(9, 32), normal(3000, 32, seed=1)
-    expected, plain, noise = rank_topk(users, items, 30), torch.mm, torch.Generator().manual_seed(7)
-    bound = margins(users, items)
-    largest = []
+@pytest.mark.parametrize("rows", [planning.FEW, planning.FEW + 9])
+def test_noise_inside_the_margin_leaves_no_trace(rows, monkeypatch):
+    users, items = normal(rows, 32), normal(3000, 32, seed=1)
+    expected, noise = rank_topk(users, items, 30), torch.Generator().manual_seed(7)
+    bound, largest = margins(users, items), []
 
-    def noisy(a, b, out):
-        plain(a, b, out=out)
+    def disturb(out):
         shift = (torch.rand(out.shape, generator=noise) * 2 - 1) * float(bound.min()) * 0.9
         largest.append(float(shift.abs().max()))
         return out.add_(shift)
 
+    def few(a, b, out):
+        top = score_few(a, b, out)
+        disturb(torch.from_numpy(out))
+        return top
+
+    plain = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: disturb(plain(a, b, out=out)))
+    monkeypatch.setattr(kernel, "score_few", few)
     threads = torch.get_num_threads()
-    monkeypatch.setattr(torch, "mm", noisy)
     try:
         torch.set_num_threads(1)
         assert_same(rank_topk(users, items, 30, backend="numba"), expected)

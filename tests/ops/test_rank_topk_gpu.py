@@ -82,13 +82,14 @@ def test_a_history_of_a_hundred_thousand():
     assert_sampled(table(70, 32), table(400_000, 32, seed=1), 100, history(70, 400_000, 100_000), rows=2)
 
 
-@pytest.mark.parametrize(("B", "dtype"), [(1, torch.bfloat16), (1024, torch.bfloat16), (1024, torch.float32)])
-def test_scratch_stays_below_200_megabytes_at_ten_million_items(B, dtype):
+@pytest.mark.parametrize("k", [100, 1000])
+@pytest.mark.parametrize(("B", "dtype"), [(1, torch.bfloat16), (4096, torch.bfloat16), (1024, torch.float32)])
+def test_scratch_stays_below_200_megabytes_at_ten_million_items(B, dtype, k):
     users, items = table(B, 64, dtype), table(10_000_000, 64, dtype, seed=1)
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    found = rank_topk(users, items, 100)
+    found = rank_topk(users, items, k)
     torch.cuda.synchronize()
     own = found.scores.nbytes + found.ids.nbytes
     assert torch.cuda.max_memory_allocated() - before - own <= 200 * MEGABYTES
@@ -114,20 +115,23 @@ def test_no_waiting_and_replay_in_a_graph(B):
     users, items = table(B, 64), table(200_000, 64, seed=1)
     from fastkd.ops._dispatch import kernel
 
-    launcher = kernel("rank_topk", "triton").rank_topk
-    launcher(users, items, 50, None, None, None)
+    launcher, seen = kernel("rank_topk", "triton").rank_topk, history(B, 200_000, 30)
+    rest = (50, *seen.to_torch(users.device), torch.randn(200_000, device="cuda"))
+    launcher(users, items, *rest)
+    rank_topk(users, items, 50, exclude=seen, item_bias=rest[-1])
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        launcher(users, items, 50, None, None, None)
+        launcher(users, items, *rest)
+        rank_topk(users, items, 50, exclude=seen, item_bias=rest[-1])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        scores, ids = launcher(users, items, 50, None, None, None)
+        scores, ids = launcher(users, items, *rest)
     for seed in (5, 6):
         users.copy_(table(B, 64, seed=seed))
         graph.replay()
-        expected = rank_topk(users, items, 50)
+        expected = rank_topk(users, items, 50, exclude=seen, item_bias=rest[-1])
         assert torch.equal(ids, expected.ids)
         assert torch.equal(scores, expected.scores)

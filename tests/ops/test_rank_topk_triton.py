@@ -30,24 +30,6 @@ PLAN = plan_rank_topk
 pytestmark = pytest.mark.skipif(DEVICE == "cpu" and not interpreting(), reason="needs a GPU or TRITON_INTERPRET=1")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_interpreter():
-    """Skip the interpreter's renewed patching of triton.language at each call of a helper: ten times quicker."""
-    if DEVICE != "cpu":
-        yield
-        return
-    from triton.runtime.interpreter import InterpretedFunction
-
-    def call(self, *args, **kwargs):
-        ours = self.fn.__module__.startswith("fastkd")
-        return self.rewrite()(*args, **kwargs) if ours else plain(self, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        plain = InterpretedFunction.__call__
-        patch.setattr(InterpretedFunction, "__call__", call)
-        yield
-
-
 def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -77,19 +59,20 @@ def small(path="user-stationary", **changes):
     return plan
 
 
-def run(users, items, k, seen=None, bias=None, fast=False, plan=None):
+def run(users, items, k, seen=None, bias=None, fast=False, plan=None, few=planning.FEW_PROGRAMS):
     rows = (None, None) if seen is None else [t.to(DEVICE) for t in seen.to_torch(torch.device("cpu"))]
     bias = None if bias is None else bias.to(DEVICE)
     with pytest.MonkeyPatch.context() as patch:
         if plan is not None:
             patch.setattr(kernel, "plan_rank_topk", plan)
         patch.setattr(kernel, "new", poisoned(kernel.new))
+        patch.setattr(planning, "FEW_PROGRAMS", few)
         found = kernel.rank_topk(users.to(DEVICE), items.to(DEVICE), k, *rows, bias, fast)
     return found[0].cpu(), found[1].cpu()
 
 
-def assert_reference(users, items, k, seen=None, bias=None, fast=False, plan=None):
-    found = run(users, items, k, seen, bias, fast, plan)
+def assert_reference(users, items, k, seen=None, bias=None, fast=False, plan=None, **options):
+    found = run(users, items, k, seen, bias, fast, plan, **options)
     if fast and users.dtype in (torch.float32, torch.float64):
         users, items = users.bfloat16(), items.bfloat16()
     rows = (None, None) if seen is None else seen.to_torch(torch.device("cpu"))
@@ -129,7 +112,8 @@ def test_equals_the_reference_bit_for_bit(data):
     path = draw(st.sampled_from(["user-stationary", "item-streaming"]))
     changes = {"group": draw(st.sampled_from([8, 16])), "retained": draw(st.sampled_from([0, 8, 32]))}
     plan = small(path, tiles=draw(st.integers(1, 3)), keys=k + 128, **changes)
-    assert_reference(users, items, k, seen, bias, draw(st.booleans()), draw(st.sampled_from([plan, plan, None])))
+    plan, few = draw(st.sampled_from([plan, plan, None])), draw(st.sampled_from([0, planning.FEW_PROGRAMS]))
+    assert_reference(users, items, k, seen, bias, draw(st.booleans()), plan, few=few)
 
 
 @pytest.mark.parametrize(("order", "k"), [("ascending", 3), ("descending", 3), ("equal", 3), ("equal", 100)])
@@ -144,6 +128,21 @@ def test_items_closer_than_the_filter_rounds_are_told_apart():
     items = base + normal(150, 16, seed=2) * 1e-6
     assert items.bfloat16().unique(dim=0).shape[0] < 20, "the case is too easy to show anything"
     assert_reference(users, items, 20, plan=small())
+
+
+def test_float16_at_both_ends_of_its_range():
+    users, items = torch.sign(normal(1, 4)), torch.sign(normal(70, 4, seed=1))
+    large = 65504 - 32.0 * torch.randint(0, 3, (70, 4), generator=torch.Generator().manual_seed(2))
+    tiny = normal(70, 4, seed=3) * 2.0**-20  # multiples of 2^-24: subnormal
+    seen = exclusions(1, 70, 0.1)
+    for values, path, few in (
+        (large, "user-stationary", 256),
+        (tiny, "user-stationary", 0),
+        (large, "item-streaming", 0),
+    ):
+        table = (items * values).half()
+        assert table.isfinite().all()
+        assert_reference((users * values[:1]).half(), table, 9, seen, plan=small(path), few=few)
 
 
 @pytest.mark.parametrize(("path", "dtype"), [("user-stationary", torch.float32), ("item-streaming", torch.bfloat16)])

@@ -154,7 +154,7 @@ def test_uniform_where_every_weight_is_zero(backend):
     assert stats.chisquare(np.delete(counts, [3, 7])).pvalue > 1e-6
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_backends_agree(data):
     draw = data.draw

@@ -10,23 +10,23 @@ from tests.ops.test_sample_rank_discrepancy import exclusions, tables
 
 
 @pytest.mark.parametrize("replacement", [True, False])
-@pytest.mark.parametrize(("direction", "epsilon"), [("teacher_to_student", 0.05), ("student_to_teacher", 0.02)])
+@pytest.mark.parametrize(("direction", "epsilon"), [("teacher_to_student", 0.05), ("student_to_teacher", 0.012)])
 def test_triton_draws_the_same(direction, epsilon, replacement, monkeypatch):
     from fastkd.kernels.triton import sample_rank_discrepancy as triton_kernel
 
     device = device_of("triton")
-    teacher, student = tables(3, 130, 6, 0), tables(3, 130, 4, 1)
+    teacher, student = tables(3, 110, 6, 0), tables(3, 110, 4, 1)
     options = {
-        "direction": direction, "epsilon": epsilon, "exclude": exclusions(3, 130, 0.2), "seed": 1, "epoch": 2,
+        "direction": direction, "epsilon": epsilon, "exclude": exclusions(3, 110, 0.2), "seed": 1, "epoch": 2,
         "replacement": replacement,
     }  # fmt: skip
     monkeypatch.setattr(triton_kernel, "MAX_POOL", 64)  # several pools
-    expected = sample_rank_discrepancy(teacher, student, 9, backend="numba", **options)
+    expected = sample_rank_discrepancy(teacher, student, 5, backend="numba", **options)
     on_device = [tuple(t.to(device) for t in model) for model in (teacher, student)]
-    found = sample_rank_discrepancy(*on_device, 9, backend="triton", complete=False, **options).cpu()
+    found = sample_rank_discrepancy(*on_device, 5, backend="triton", complete=False, **options).cpu()
     assert (found >= 0).float().mean() > 0.9
     assert torch.equal(found.where(found >= 0, expected), expected)
-    assert torch.equal(sample_rank_discrepancy(*on_device, 9, backend="triton", **options).cpu(), expected)
+    assert torch.equal(sample_rank_discrepancy(*on_device, 5, backend="triton", **options).cpu(), expected)
 
 
 def test_triton_leaves_what_it_cannot_accept_to_inversion():

@@ -22,7 +22,7 @@ def sampled(interactions, users, n, lists, replacement):
     return sampler.sample(users, n, epoch=2, exclude_lists=lists, replacement=replacement, on_exhausted="pad")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     num_items=st.integers(1, 60), share=st.sampled_from([0.0, 0.3, 0.7, 0.95]), n=st.integers(0, 40),
     width=st.integers(-1, 6), replacement=st.booleans(), seed=st.integers(0, 99),

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastkd.core import Interactions
+from fastkd.core import BackendError, Interactions
 from fastkd.ops import rank_topk, score_topk_chunked
+from tests.contracts.op_contract import backends_of
 
-BACKENDS = ("reference", "numba")
+BACKENDS = backends_of("score_topk_chunked")
 INF = math.inf
 
 
@@ -60,6 +61,74 @@ def test_adversaries_of_a_running_threshold(backend, order):
     found = score_topk_chunked(lambda items: scores[:, items], 3000, 50, batch=2, chunk=700, backend=backend)
     expected = torch.arange(2999, 2949, -1) if order > 0 else torch.arange(50)
     assert torch.equal(found.ids, expected.expand(2, -1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+def test_nan_last_then_padding_and_signed_zeros_tie(backend, chunk):
+    scores = torch.tensor([[1.0, math.nan, -0.0, -INF, math.nan, 0.0, INF], [0.0] * 7, [math.nan] * 7])
+    seen = Interactions.from_csr([0, 1, 8, 8], [0, *range(7)], 7)
+    found = score_topk_chunked(
+        lambda items: scores[:, items], 7, 7, batch=3, exclude=seen, chunk=chunk, backend=backend
+    )
+    assert found.ids.tolist() == [[6, 2, 5, 3, 1, 4, -1], [-1] * 7, list(range(7))]
+    assert found.scores[0, :4].tolist() == [INF, 0.0, 0.0, -INF]
+    assert not found.scores[0, 1:3].signbit().any()
+    assert found.scores[0, 4:6].isnan().all()
+    assert found.scores[0, 6] == -INF
+    assert (found.scores[1] == -INF).all()
+    assert found.scores[2].isnan().all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("chunk", [13, 64, 500])
+def test_the_whole_catalogue_in_order(backend, chunk):
+    scores = torch.tensor(np.random.default_rng(0).integers(-3, 4, (4, 300)), dtype=torch.float32)
+    found = score_topk_chunked(lambda items: scores[:, items], 300, 300, batch=4, chunk=chunk, backend=backend)
+    assert torch.equal(found.ids, torch.sort(-scores, dim=1, stable=True).indices)
+    assert torch.equal(found.scores, scores.gather(1, found.ids))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scores_that_tie_once_rounded_go_by_id(backend):
+    scores = torch.tensor([[1.0, 1.0 + 1e-12, 1.0 + 1e-3]], dtype=torch.float64)
+    found = score_topk_chunked(lambda items: scores[:, items], 3, 3, batch=1, chunk=2, backend=backend)
+    assert found.ids.tolist() == [[2, 0, 1]]
+    assert found.scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scores_of_any_strides(backend):
+    table = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    found = score_topk_chunked(lambda items: table[items].T, 50, 9, batch=4, chunk=20, backend=backend)
+    assert torch.equal(found.ids, torch.topk(table.T, 9).indices)
+
+
+def test_a_model_that_is_no_inner_product_is_ranked_as_its_scores():
+    random = torch.Generator().manual_seed(0)
+    users, items = torch.randn(6, 4, generator=random), torch.randn(400, 4, generator=random)
+    distances = -torch.cdist(users, items)
+    found = score_topk_chunked(lambda i: -torch.cdist(users, items)[:, i], 400, 10, batch=6, chunk=70)
+    assert torch.equal(found.ids, torch.topk(distances, 10).indices)
+
+
+def test_no_array_of_all_scores_is_made():
+    widest = []
+
+    def score(items):
+        widest.append(len(items))
+        return torch.zeros(3, len(items))
+
+    assert score_topk_chunked(score, 100_000, 5, batch=3, chunk=1000).ids.tolist() == [[0, 1, 2, 3, 4]] * 3
+    assert max(widest) == 1000
+    assert len(widest) == 100
+
+
+def test_a_backend_without_a_kernel_is_refused():
+    missing = {"triton"} - set(BACKENDS)
+    for backend in missing:
+        with pytest.raises(BackendError, match=backend):
+            score_topk_chunked(lambda items: torch.zeros(1, len(items)), 5, 2, batch=1, backend=backend)
 
 
 def test_agrees_with_rank_topk_where_the_score_is_an_inner_product():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
 from fastkd.kernels.numba._table_gradient import sum_rows, table_gradient
 from fastkd.kernels.numba._threads import run_rows
 
@@ -66,6 +67,8 @@ def score_list(user: Floats, items: Floats, ids: Ints, scores: Floats, keys: Int
     """Write the scores and keys of a list, and return how many ids are no item's (score NaN, key -1)."""
     bad = 0
     for c in range(len(ids)):
+        if c + AHEAD < len(ids):
+            prefetch_row(items, ids[c + AHEAD])
         i = ids[c]
         if 0 <= i < items.shape[0]:
             q = items[i]

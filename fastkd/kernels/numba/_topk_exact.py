@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._select import Keys, key_item, key_score, make_key, select_smallest, write_row
+from fastkd.kernels.numba._select import Keys, key_item, key_score, make_key, select_smallest
 from fastkd.kernels.numba._simd import LANES, first_bit, not_below
+from fastkd.kernels.numba._topk_cut import keep_smallest, write_sorted
 from fastkd.kernels.numba._topk_filter import lower_bound
 
 Floats = NDArray[Any]
@@ -39,9 +40,8 @@ def finish_rows(
         for j in range(count):
             where[j] = offsets[b] + j if len(offsets) else key_item(keys[b, j])
         _rescore(keys[b], count, users[b], table, where, bias)
-        if count > k:
-            select_smallest(keys[b], count, k)
-        write_row(keys[b], min(count, k), scores[b], ids[b])
+        keep_smallest(keys[b], count, k)
+        write_sorted(keys[b], min(count, k), scores[b], ids[b])
 
 
 @jit()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._select import Keys, key_score, make_key, select_smallest
 from fastkd.kernels.numba._simd import LANES, above, first_bit
+from fastkd.kernels.numba._topk_cut import MOST_COUNTED, bound_of, keep_within, reached_by
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
@@ -86,7 +87,8 @@ def _scan_row(
         if hits == 0:
             continue
         if count + LANES > limits[b]:
-            count, worst[b] = compact(keys, count, k, margin)
+            count, least = compact(keys, count, k, margin)
+            worst[b] = max(worst[b], least)
             if count > capacity - max(LANES, capacity // 8):
                 counts[b] = -1
                 return
@@ -113,13 +115,13 @@ def _opening(row: Floats, k: int) -> Any:
         groups *= 2
     if k < 1 or 4 * groups > len(row):
         return np.float32(-np.inf)
-    least = np.full(groups, np.inf, dtype=row.dtype)
+    best = np.full(groups, -np.inf, dtype=row.dtype)
     for start in range(0, len(row) - groups + 1, groups):
         part = row[start : start + groups]
         for j in range(groups):
-            value = -part[j]
-            least[j] = value if value < least[j] else least[j]
-    return np.float32(-select_smallest(least, groups, k))
+            value = part[j]
+            best[j] = value if value > best[j] else best[j]
+    return np.float32(reached_by(best, k))
 
 
 @jit()
@@ -134,14 +136,12 @@ def compact_rows(keys: Keys, counts: Ints, k: int, margins: Floats) -> None:
 
 @jit()
 def compact(keys: Keys, count: int, k: int, margin: float) -> tuple[int, Any]:
-    """Keep the best ``k`` and all within twice the margin of the last; return their number and the last's score."""
+    """Keep the best ``k`` or a few more, and what is within twice the margin of the last; return number, last score."""
     if count <= k:
         return count, np.float32(-np.inf)
-    worst = np.float32(key_score(select_smallest(keys, count, k)))
-    threshold, kept = _threshold(worst, margin), k
-    for j in range(k, count):
-        key = keys[j]
-        if key_score(key) > threshold:
-            keys[kept] = key
-            kept += 1
-    return kept, worst
+    if count > MOST_COUNTED:
+        worst = np.float32(key_score(select_smallest(keys, count, k)))
+    else:
+        worst = np.float32(key_score(bound_of(keys, count, k, k // 16)))
+    last = make_key(_threshold(worst, margin), 0)
+    return keep_within(keys, count, last - np.uint64(1)), worst

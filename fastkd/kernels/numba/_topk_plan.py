@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LANES = 64
-FEW = 6
+FEW = 24
 """Up to how many users one pass over the items beats BLAS."""
 _SLACK = 512
 _USER_BLOCK = 256

@@ -53,26 +53,59 @@ def rank_topk(
     scores, ids = torch.empty((count, k), dtype=torch.float32), torch.empty((count, k), dtype=torch.int64)
     if count == 0 or k == 0:
         return scores, ids
+    job = _job_of(users, items, k, indptr, indices, bias, fast)
+    spans = spans_of(num_items, job.plan.spans)
+    _blocks(job, lambda part: _rank_block(job, part, spans, scores[part].numpy(), ids[part].numpy()))
+    return scores, ids
+
+
+def count_candidates(
+    users: Tensor, items: Tensor, k: int, indptr: Tensor | None, indices: Tensor | None, bias: Tensor | None,
+    fast: bool = False,
+) -> tuple[Ints, Floats]:  # fmt: skip
+    """Return what :func:`rank_topk` with these arguments re-scores for each user, and the margin it filters with.
+
+    Int64[B], N for a user whom the filter leaves undecided; Float64[B] in scores, inf where there is no margin.
+    """
+    job = _job_of(users, items, k, indptr, indices, bias, fast)
+    spans = spans_of(len(items), job.plan.spans)
+    counts = np.empty(len(users), dtype=np.int64)
+
+    def count(part: slice) -> None:
+        _, found = _each(spans, lambda span: _filter_span(job, part, span))
+        counts[part] = np.where(found < job.least(part), len(items), found)
+
+    _blocks(job, count)
+    vectors = (job.tile(first, last).numpy() for first, last in tile_order(0, len(items), job.plan.width))
+    return counts, job.margins.at(max((largest_norm(part) for part in vectors), default=0.0))
+
+
+def _job_of(
+    users: Tensor, items: Tensor, k: int, indptr: Tensor | None, indices: Tensor | None, bias: Tensor | None, fast: bool
+) -> _Job:
+    count, dim = users.shape
     vectors = widened(users, fast=fast)
     rows = np.zeros(count + 1, dtype=np.int64) if indptr is None else indptr.numpy()
     seen = np.zeros(0, dtype=np.int32) if indices is None else indices.numpy()
     offsets = np.zeros(0, dtype=np.float32) if bias is None else bias.detach().to(torch.float32).contiguous().numpy()
-    margins = margins_of(norms_of(vectors.numpy()), users.shape[1], vectors.dtype, offsets)
-    plan = plan_rank_topk(count, num_items, users.shape[1], k, vectors.element_size(), torch.get_num_threads())
-    job = _Job(vectors, items.detach(), k, fast, rows, seen, offsets, margins, plan)
-    spans = spans_of(num_items, plan.spans)
+    margins = margins_of(norms_of(vectors.numpy()), dim, vectors.dtype, offsets)
+    plan = plan_rank_topk(count, len(items), dim, k, vectors.element_size(), torch.get_num_threads())
+    return _Job(vectors, items.detach(), k, fast, rows, seen, offsets, margins, plan)
 
-    def rank(start: int) -> None:
-        part = slice(start, min(start + plan.block, count))
-        _rank_block(job, part, spans, scores[part].numpy(), ids[part].numpy())
 
+def _blocks(job: _Job, work: Callable[[slice], None]) -> None:
+    """Run ``work`` on every block of users, side by side where blocks are what threads share."""
+    count, plan = len(job.users), job.plan
     starts = range(0, count, plan.block)
+
+    def run(start: int) -> None:
+        work(slice(start, min(start + plan.block, count)))
+
     if plan.spans > 1 or plan.threads == 1:
         for start in starts:
-            rank(start)
+            run(start)
     else:
-        run_blocks(rank, starts)
-    return scores, ids
+        run_blocks(run, starts)
 
 
 def widened(table: Tensor, *, fast: bool) -> Tensor:
@@ -103,6 +136,11 @@ class _Job:
     def direct(self) -> bool:
         """Return whether kernels can read the item table where it lies."""
         return not self.fast and self.items.dtype in _WIDE and self.items.is_contiguous()
+
+    def least(self, part: slice) -> Ints:
+        """Return how many items each user of ``part`` gets: K, or all he is allowed."""
+        allowed: Ints = np.minimum(self.k, len(self.items) - np.diff(self.rows[part.start : part.stop + 1]))
+        return allowed
 
     def tile(self, first: int, last: int) -> Tensor:
         """Return the vectors of items [first, last), contiguous float32 or float64: a view where it can be one."""
@@ -180,7 +218,7 @@ def _products(users: Tensor, vectors: Tensor, out: Tensor) -> float:
 def _finish(job: _Job, part: slice, keys: Keys, counts: Ints, scores: Floats, ids: Ints) -> Ints:
     """Re-score each user's candidates and write his best K; return the rows that are still undecided."""
     users, table = job.users[part].numpy(), job.items
-    least = np.minimum(job.k, len(table) - np.diff(job.rows[part.start : part.stop + 1]))
+    least = job.least(part)
     undecided = np.flatnonzero(counts < least)
     if job.direct():
         finish_rows(keys, counts, least, users, table.numpy(), _NO_OFFSETS, job.bias, scores, ids)

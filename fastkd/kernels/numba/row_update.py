@@ -5,6 +5,7 @@ Shapes: N rows of a table, D wide, R listed rows (ascending and distinct). Formu
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,14 @@ from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
+
+_KNOWN_STEPS = 4096
+"""Step counts whose bias corrections come from a table; a power costs as much as the rest of a row."""
 
 
 def row_sgd(weight: Tensor, rows: Tensor, gradient: Tensor, *, lr: float, weight_decay: float) -> None:
@@ -48,10 +53,20 @@ def row_adam(
 ) -> None:  # fmt: skip
     """Step of lazy Adam; ``step`` Int32[N] counts each row's own steps."""
     coupled, shrink = (0.0, 1.0 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+    table = weight.numpy()
+    sizes, roots = _corrections(lr, beta1, beta2, table.dtype)
     run_rows(
-        _adam, len(rows), _work(weight, 5), weight.numpy(), rows.numpy(), array(gradient, weight.dtype),
-        mean.numpy(), square.numpy(), step.numpy(), lr, beta1, beta2, eps, coupled, shrink,
+        _adam, len(rows), _work(weight, 5), table, rows.numpy(), array(gradient, weight.dtype), mean.numpy(),
+        square.numpy(), step.numpy(), sizes, roots, lr, beta1, beta2, eps, coupled, shrink,
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=8)
+def _corrections(lr: float, beta1: float, beta2: float, dtype: np.dtype[Any]) -> tuple[Floats, Floats]:
+    """Return ``lr / (1 - b1^t)`` and ``1 / sqrt(1 - b2^t)`` of t = 0, 1, ...; the first is nobody's."""
+    t = np.arange(1, _KNOWN_STEPS)
+    sizes, roots = lr / (1.0 - beta1**t), 1.0 / np.sqrt(1.0 - beta2**t)
+    return np.concatenate([[0.0], sizes]).astype(dtype), np.concatenate([[0.0], roots]).astype(dtype)
 
 
 def _work(weight: Tensor, cost: float) -> float:
@@ -61,6 +76,8 @@ def _work(weight: Tensor, cost: float) -> float:
 @jit(fastmath={"contract"})
 def _sgd(weight: Floats, rows: Ints, gradient: Floats, lr: Any, decay: Any, start: int, stop: int) -> None:
     for j in range(start, stop):
+        if j + AHEAD < stop:
+            prefetch_row(weight, rows[j + AHEAD])
         w, g = weight[rows[j]], gradient[j]
         for d in range(w.shape[0]):
             w[d] -= lr * (g[d] + decay * w[d])
@@ -71,6 +88,9 @@ def _adagrad(
     weight: Floats, rows: Ints, gradient: Floats, total: Floats, lr: Any, eps: Any, decay: Any, start: int, stop: int
 ) -> None:
     for j in range(start, stop):
+        if j + AHEAD < stop:
+            prefetch_row(weight, rows[j + AHEAD])
+            prefetch_row(total, rows[j + AHEAD])
         w, g, s = weight[rows[j]], gradient[j], total[rows[j]]
         for d in range(w.shape[0]):
             slope = g[d] + decay * w[d]
@@ -83,6 +103,9 @@ def _rowwise_adagrad(
     weight: Floats, rows: Ints, gradient: Floats, total: Floats, lr: Any, eps: Any, decay: Any, start: int, stop: int
 ) -> None:
     for j in range(start, stop):
+        if j + AHEAD < stop:
+            prefetch_row(weight, rows[j + AHEAD])
+            prefetch_row(total, rows[j + AHEAD])
         w, g, s = weight[rows[j]], gradient[j], total[rows[j]]
         square = 0.0
         for d in range(w.shape[0]):
@@ -96,18 +119,26 @@ def _rowwise_adagrad(
 
 @jit(fastmath={"contract"})
 def _adam(
-    weight: Floats, rows: Ints, gradient: Floats, mean: Floats, square: Floats, step: Ints,
+    weight: Floats, rows: Ints, gradient: Floats, mean: Floats, square: Floats, step: Ints, sizes: Any, roots: Any,
     lr: float, beta1: float, beta2: float, eps: float, decay: float, shrink: float, start: int, stop: int,
 ) -> None:  # fmt: skip
     real = weight.dtype.type
     b1, c1, b2, c2 = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2)
     tiny, coupled, kept = real(eps), real(decay), real(shrink)
     for j in range(start, stop):
+        if j + AHEAD < stop:
+            ahead = rows[j + AHEAD]
+            prefetch_row(weight, ahead)
+            prefetch_row(mean, ahead)
+            prefetch_row(square, ahead)
+            prefetch_row(step, ahead)
         i = rows[j]
         t = step[i] + 1
         step[i] = t
-        size = real(lr / (1 - beta1**t))
-        root = real(1 / np.sqrt(1 - beta2**t))
+        if 0 < t < len(sizes):
+            size, root = sizes[t], roots[t]
+        else:
+            size, root = real(lr / (1 - beta1**t)), real(1 / np.sqrt(1 - beta2**t))
         w, g, m, v = weight[i], gradient[j], mean[i], square[i]
         for d in range(w.shape[0]):
             slope = g[d] + coupled * w[d]

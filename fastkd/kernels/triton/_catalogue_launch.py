@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 import triton
@@ -13,10 +14,16 @@ _PROGRAMS = 512
 """Programs that keep a large GPU busy; the catalogue is cut into ranges until there are as many."""
 _PARTIAL_BYTES = 256 << 20
 
+PairKernel = Literal["sums", "users", "items"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """Sizes of a sweep: BM users x BN items a tile, BD dimensions a block, ``chunks`` blocks to a row."""
+    """Sizes of a sweep: BM users x BN items a tile, BD dimensions a block, ``chunks`` blocks to a row.
+
+    ``registers``: the most a thread may take; None leaves it to the assembler, which now and then spills a few numbers
+    to stay at 80 or 128 although more would not cost a block.
+    """
 
     users: int
     items: int
@@ -26,13 +33,22 @@ class Tiles:
     stages: int
     exact: bool
     precision: str
+    registers: int | None = None
 
     def constants(self) -> dict[str, object]:
-        """Return the kernels' constants and launch options."""
+        """Return the kernels' constants."""
         return {
             "BM": self.users, "BN": self.items, "BD": self.block, "CHUNKS": self.chunks, "EXACT": self.exact,
-            "PRECISION": self.precision, "num_warps": self.warps, "num_stages": self.stages,
+            "PRECISION": self.precision,
         }  # fmt: skip
+
+    def limits(self) -> dict[str, int]:
+        """Return the compiler's options beside warps and stages."""
+        return {} if self.registers is None else {"maxnreg": self.registers}
+
+    def launch(self) -> dict[str, Any]:
+        """Return what a launch passes on: constants and compiler options."""
+        return {**self.constants(), **self.limits(), "num_warps": self.warps, "num_stages": self.stages}
 
 
 def table_dtype(*tables: Tensor) -> torch.dtype:
@@ -61,18 +77,38 @@ def fp32_precision() -> str:
     return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
 
 
-def pick_tiles(dtype: torch.dtype, width: int) -> Tiles:
-    """Return the tile sizes for tables of a dtype and width (the wider one, of two)."""
+def capability(device: torch.device) -> int:
+    """Return which of the targets' tiles a device takes: 80, 90 or 100; 90 for the interpreter."""
+    if device.type != "cuda":
+        return 90
+    found = 10 * torch.cuda.get_device_capability(device)[0]
+    return min(max(found, 80), 100)
+
+
+def pick_tiles(
+    dtype: torch.dtype, width: int, target: int, *, owner: Literal["users", "items"], excluded: bool
+) -> Tiles:
+    """Return the tile sizes of a sweep whose programs own users or items, on a GPU of capability ``target``.
+
+    None of them spills: see ``python benchmarks/compile_report.py catalogue_softmax``.
+    """
     if dtype == torch.float64:
         return _tiles(16, 16, 16, width, 4, 1, exact=True)
     if dtype == torch.float32:
-        return _tiles(32, 32, 32, width, 4, 2, precision=fp32_precision())
+        tiles = _tiles(32, 32, 32, width, 4, 2, precision=fp32_precision())
+        return tiles if owner == "users" else replace(tiles, registers=128)
     block = min(max(16, triton.next_power_of_2(width)), 256)
-    if block <= 64:
-        return _tiles(128, 128, block, width, 8, 3)
+    old = target == 80
+    if block == 256:
+        if old and owner == "users":  # a 64 x 256 sum and its operands do not fit without warpgroup products
+            return _tiles(32, 64 if excluded else 128, block, width, 8, 2)
+        tiles = _tiles(64, 64, block, width, 8, 2)
+        return replace(tiles, registers=224) if target == 100 and owner == "items" and excluded else tiles
     if block == 128:
         return _tiles(128, 64, block, width, 8, 3)
-    return _tiles(64, 64, block, width, 8, 2)
+    if owner == "users":
+        return _tiles(128, 128, block, width, 8, 3)
+    return _tiles(64 if old and excluded else 128, 128, block, width, 8, 2)
 
 
 def _tiles(
@@ -84,15 +120,27 @@ def _tiles(
                  precision=precision)  # fmt: skip
 
 
-def pick_pair_tiles(dtype: torch.dtype, width: int, teacher_width: int) -> tuple[Tiles, dict[str, int]]:
-    """Return tile sizes for two pairs of tables, and the teacher's own constants."""
+def pick_pair_tiles(
+    dtype: torch.dtype, width: int, teacher_width: int, target: int, *, kernel: PairKernel, excluded: bool
+) -> tuple[Tiles, dict[str, int]]:
+    """Return tile sizes for two pairs of tables, and the teacher's own constants; "sums" and "users" share shapes.
+
+    None of them spills: see ``python benchmarks/compile_report.py catalogue_divergence``.
+    """
     if dtype == torch.float64:
         tiles, block = _tiles(16, 16, 16, width, 4, 1, exact=True), 16
     elif dtype == torch.float32:
         tiles, block = _tiles(32, 32, 32, width, 4, 2, precision=fp32_precision()), 32
+        if kernel == "sums" and target == 80:
+            tiles = replace(tiles, registers=160)
     else:
         block = min(max(16, triton.next_power_of_2(teacher_width)), 128)
         tiles = _tiles(64, 64, min(max(16, triton.next_power_of_2(width)), 128), width, 8, 2)
+        wide = max(tiles.chunks, teacher_width / block) > 1
+        if kernel == "sums" and target == 100 and not wide:
+            tiles = replace(tiles, registers=224)
+        if kernel == "items" and target == 80:
+            tiles = replace(tiles, items=32 if excluded else 64, stages=1 if wide else 2)
     return tiles, {"BE": block, "T_CHUNKS": max(1, math.ceil(teacher_width / block))}
 
 

@@ -8,7 +8,7 @@ import torch
 
 from fastkd.kernels.triton._configuration import Configuration
 from fastkd.kernels.triton._topk_order import place_tiles, sort_tiles
-from fastkd.kernels.triton._topk_plan import Plan, plan_rank_topk
+from fastkd.kernels.triton._topk_plan import TIGHTEN_OPTIONS, TIGHTEN_TILE, Plan, plan_rank_topk, resolve_launch
 from fastkd.kernels.triton._topk_resolve import resolve
 from fastkd.kernels.triton._topk_scan import prepare_items, prepare_users, scan
 from fastkd.kernels.triton._topk_tighten import tighten
@@ -19,6 +19,11 @@ _MILLION = 1_000_000
 
 def _integers(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, "i32")
+
+
+def _launch(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a launch's options as fields of a configuration."""
+    return {"num_warps": options["num_warps"], "options": {n: v for n, v in options.items() if n != "num_warps"}}
 
 
 def _scan(
@@ -83,20 +88,22 @@ def _finish(D: int, k: int, dtype: torch.dtype, *, B: int = 4096, exclude: bool 
     found = [
         Configuration(
             name=f"tighten-{name}", kernel=tighten, unaligned=("N", "k", "row0"),
-            signature={**state, **rows, **_integers("N", "C", "k", "row0")}, constants={**shape, **none, "T": 1024},
+            signature={**state, **rows, **_integers("N", "C", "k", "row0")},
+            constants={**shape, **none, "T": TIGHTEN_TILE}, **_launch(TIGHTEN_OPTIONS),
         )
     ]  # fmt: skip
     table = {"x_ptr": f"*{_NAMES[dtype]}", "items_ptr": f"*{_NAMES[dtype]}", "bias_ptr": "*fp32"}
     buffers = {"cand_ptr": "*i32", "key_ptr": "*i64"}
-    block = min(64, max(16, 1 << (D - 1).bit_length()))
+    blocks, options = resolve_launch(p.users_per_chunk, D, dtype)
     numbers = _integers("N", "C", "Q", "E", "k", "row0", "limit")
     found.extend(
         Configuration(
             name=f"resolve-{name}{'-last' if last else ''}",
             kernel=resolve,
             signature={**table, **state, **buffers, **rows, **numbers},
-            constants={**shape, **none, "BD": block, "R": 128, "FAST": False, "LAST": last},
+            constants={**shape, **none, **blocks, "FAST": False, "LAST": last},
             unaligned=("N", "k", "row0", "limit"),
+            **_launch(options),
         )
         for last in (False, True)
     )
@@ -132,6 +139,8 @@ CONFIGURATIONS = (
     *(c for D, dtype in ((64, _BF16), (128, _FP32), (64, _FP64)) for c in _finish(D, 100, dtype)),
     *_finish(64, 1000, _BF16, exclude=False),
     *_finish(64, 100, _FP32, B=1),
+    *_finish(128, 100, _BF16, B=1, exclude=False),
+    *_finish(64, 100, _FP64, B=200),
     *_order(100),
     *_order(1000),
 )

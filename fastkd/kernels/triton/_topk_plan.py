@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -14,6 +15,11 @@ COPY_BYTES = 24 << 20
 FEW_USERS = 64
 """Up to here the scan is bound by reading the table once."""
 STEP_ROWS = 128
+FEW_PROGRAMS = 256
+"""Up to here all programs of ``resolve`` run at once with room to spare, so each gets four warps and all registers."""
+TIGHTEN_TILE = 1024
+TIGHTEN_OPTIONS: dict[str, Any] = {"num_warps": 4, "maxnreg": 96}
+"""With a limit of its own choice ptxas (12.8, sm_90) spills to win an eighth more programs."""
 _SORT_TILE = 1024
 _GROWTH = 4
 _SEGMENT_SECONDS = 16e-6
@@ -93,6 +99,21 @@ def plan_rank_topk(B: int, N: int, D: int, k: int, dtype: torch.dtype, has_exclu
         keys=keys, waiting=waiting, sort_tile=min(_SORT_TILE, _power(keys)),
         scratch_bytes=users * row_bytes + copy_bytes + 8, launches=launches if B and k else 0,
     )  # fmt: skip
+
+
+def resolve_launch(users: int, D: int, dtype: torch.dtype) -> tuple[dict[str, int], dict[str, Any]]:
+    """Return (constants, compiler options) of ``resolve`` for a chunk of ``users``.
+
+    Many users hide each other's waiting: one warp each, which needs neither barriers nor the shared memory of
+    reductions across warps. Those cost registers too: what a warp reads there under a predicate stays live around
+    the whole loop, and with four warps ptxas spills other values to keep it, unless it is given all registers.
+    """
+    few = users <= FEW_PROGRAMS
+    constants = {"BD": min(64 if few else 16, _width(D)), "R": STEP_ROWS if few else STEP_ROWS // 2}
+    options: dict[str, Any] = {"num_warps": 4, "maxnreg": 255} if few else {"num_warps": 1}
+    if dtype == torch.float64:  # products must be rounded before they are added
+        options["enable_fp_fusion"] = False
+    return constants, options
 
 
 def _up(value: int, multiple: int) -> int:

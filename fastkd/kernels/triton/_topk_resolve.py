@@ -26,22 +26,9 @@ def resolve(
     user = tl.program_id(0).to(tl.int64)
     count = tl.load(count_ptr + 2 * user)
     if count > limit:
-        un = tl.load(norm_ptr + 2 * user)
-        ur = tl.load(norm_ptr + 2 * user + 1)
-        vn = tl.load(top_ptr)
-        bound = margin(un, ur, vn, tl.load(top_ptr + 1), D)
-        if INLINE:
-            bound = tl.where(bound < float("inf"), 0.0, bound)
-        # float32 sums in any order, of operands that float32 holds to 2^-24: well inside the terms without residuals.
-        fine = margin(un, 0.0, vn, 0.0, D)
-        tau = tl.load(tau_ptr + user)
         kept = tl.load(count_ptr + 2 * user + 1)
         floor = tl.full([], EMPTY, tl.int64)
-        begin = tl.zeros([], tl.int64)
-        length = tl.zeros([], tl.int64)
-        if indptr_ptr is not None:
-            begin = tl.load(indptr_ptr + row0 + user)
-            length = tl.load(indptr_ptr + row0 + user + 1) - begin
+        tau, coarse, close = _thresholds(norm_ptr, tau_ptr, top_ptr, user, floor, D, INLINE)
         x = x_ptr + user * D
         pend = pend_ptr + user * C
         cand = cand_ptr + user * Q
@@ -50,12 +37,14 @@ def resolve(
         lane = tl.arange(0, R)
         for start in range(0, count, R // G):
             entry = tl.load(pend + start + lane // G, mask=start + lane // G < count, other=0)
-            live = (start + lane // G < count) & (~(group_score(entry) < threshold(tau, bound)))
+            live = (start + lane // G < count) & (~(group_score(entry) < coarse))
             item = member(entry, lane % G, G)
             live = live & (item < N)
             score = _float_scores(x, items_ptr, bias_ptr, item, live, D, BD, R, FAST)
-            live = live & (~(score < threshold(tau, fine)))
-            if indptr_ptr is not None:
+            live = live & (~(score < close))
+            if indptr_ptr is not None:  # loaded anew at each step: held in registers they would push others out
+                begin = tl.load(indptr_ptr + row0 + user)
+                length = tl.load(indptr_ptr + row0 + user + 1) - begin
                 at = search(indices_ptr, begin, length, item, live)
                 inside = live & (at < begin + length)
                 live = live & (~(inside & (tl.load(indices_ptr + at, mask=inside, other=0) == item)))
@@ -68,12 +57,27 @@ def resolve(
                     room = tl.where(start + R // G >= count, k, room)
                 kept, floor = _flush(x, items_ptr, bias_ptr, cand, waiting, keys, kept, floor, k, room, D, R, FAST)
                 waiting = 0
-                if floor > EMPTY:
-                    tau = tl.maximum(tau, _key_score(floor))
-        if not LAST:
-            tl.store(tau_ptr + user, tau)
+                tau, coarse, close = _thresholds(norm_ptr, tau_ptr, top_ptr, user, floor, D, INLINE)
+                if not LAST:
+                    tl.store(tau_ptr + user, tau)
         tl.store(count_ptr + 2 * user, 0)
         tl.store(count_ptr + 2 * user + 1, kept)
+
+
+@triton.jit
+def _thresholds(norm_ptr, tau_ptr, top_ptr, user, floor, D: tl.constexpr, INLINE: tl.constexpr):
+    """Return (tau, what a group's filter score must reach, what a float32 score must reach)."""
+    tau = tl.load(tau_ptr + user)
+    if floor > EMPTY:
+        tau = tl.maximum(tau, _key_score(floor))
+    un = tl.load(norm_ptr + 2 * user)
+    ur = tl.load(norm_ptr + 2 * user + 1)
+    vn = tl.load(top_ptr)
+    bound = margin(un, ur, vn, tl.load(top_ptr + 1), D)
+    if INLINE:  # entries hold upper bounds already
+        bound = tl.where(bound < float("inf"), 0.0, bound)
+    # float32 sums in any order, of operands that float32 holds to 2^-24: well inside the terms without residuals.
+    return tau, threshold(tau, bound), threshold(tau, margin(un, 0.0, vn, 0.0, D))
 
 
 @triton.jit

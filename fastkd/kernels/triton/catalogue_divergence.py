@@ -15,7 +15,9 @@ from torch import Tensor
 
 from fastkd.kernels.triton._catalogue_configurations import pair_configurations
 from fastkd.kernels.triton._catalogue_launch import (
+    PairKernel,
     Tiles,
+    capability,
     cut_catalogue,
     pick_pair_tiles,
     rows_of,
@@ -116,24 +118,34 @@ class _Call:
         users, items, teacher_users, _ = tables
         self.tables, self.exclusion, self.scale = tables, exclusion, scale
         self.sums, self.steps = sums_dtype(users.dtype), search_steps(exclusion[1])
-        self.tiles, teacher = pick_pair_tiles(users.dtype, users.shape[1], teacher_users.shape[1])
-        self.constants: dict[str, Any] = {**self.tiles.constants(), **teacher, "KIND": KINDS[kind]}
         self.sizes = len(users), len(items), users.shape[1], teacher_users.shape[1]
+        self.kind = KINDS[kind]
+        self.tiles = self._tiles("sums")[0]
         self.ranges, self.each = cut_catalogue(len(users), len(items), users.shape[1], self.tiles)
+
+    def _tiles(self, kernel: PairKernel) -> tuple[Tiles, dict[str, Any]]:
+        """Return a kernel's tiles and what its launch passes on."""
+        table = self.tables[0]
+        tiles, teacher = pick_pair_tiles(
+            table.dtype, *self.sizes[2:], capability(table.device), kernel=kernel,
+            excluded=self.exclusion[0] is not None,
+        )  # fmt: skip
+        return tiles, {**tiles.launch(), **teacher, "KIND": self.kind}
 
     def users(self, stats: Tensor | None, upstream: Tensor | None, sums: Tensor | None, means: Tensor | None) -> None:
         """Start the kernel that owns users; see its docstring for what it writes."""
-        tiles: Tiles = self.tiles
+        tiles, constants = self._tiles("sums" if means is None else "users")
         grid = (triton.cdiv(self.sizes[0], tiles.users), self.ranges, 1 if means is None else tiles.chunks)
         pair_users[grid](
             *self.tables, *self.exclusion, stats, upstream, sums, means, *self.sizes, self.each, self.ranges,
-            self.scale, self.steps, **self.constants,
+            self.scale, self.steps, **constants,
         )  # fmt: skip
 
     def items(self, stats: Tensor, upstream: Tensor, out: Tensor) -> None:
         """Start the kernel that owns items and writes their gradient."""
-        pair_items[(triton.cdiv(self.sizes[1], self.tiles.items), self.tiles.chunks)](
-            *self.tables, *self.exclusion, stats, upstream, out, *self.sizes, self.scale, self.steps, **self.constants
+        tiles, constants = self._tiles("items")
+        pair_items[(triton.cdiv(self.sizes[1], tiles.items), tiles.chunks)](
+            *self.tables, *self.exclusion, stats, upstream, out, *self.sizes, self.scale, self.steps, **constants
         )
 
 

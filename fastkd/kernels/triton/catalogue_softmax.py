@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastkd.kernels.triton._catalogue_configurations import softmax_configurations
 from fastkd.kernels.triton._catalogue_launch import (
+    capability,
     cut_catalogue,
     pick_tiles,
     rows_of,
@@ -95,8 +96,9 @@ def softmax_forward(
     """Sweep the catalogue, then join ranges and add ``targets`` (ids, coefficients, uniform); None: log-sum-exp."""
     dtype = table_dtype(users, items)
     table, columns = rows_of(users, dtype, scale), rows_of(items, dtype, 1.0)
-    (count, width), sums, tiles = users.shape, sums_dtype(dtype), pick_tiles(dtype, users.shape[1])
-    device, biases = users.device, None if bias is None else bias.to(sums).contiguous()
+    (count, width), sums, device = users.shape, sums_dtype(dtype), users.device
+    tiles = pick_tiles(dtype, width, capability(device), owner="users", excluded=exclusion[0] is not None)
+    biases = None if bias is None else bias.to(sums).contiguous()
     ranges, each = cut_catalogue(count, len(items), width, tiles)
     shapes: list[tuple[int, ...]] = [(count,), (count, width) if gradient else (0, 0), (count,), (count,)]
     results = [new(shape, sums, device) for shape in shapes]
@@ -107,7 +109,7 @@ def softmax_forward(
     grid = (triton.cdiv(count, tiles.users), ranges, tiles.chunks if gradient else 1)
     sweep_users[grid](
         table, columns, biases, *exclusion, *partial, means, count, len(items), width, each, scale,
-        search_steps(exclusion[1]), **tiles.constants(),
+        search_steps(exclusion[1]), **tiles.launch(),
     )  # fmt: skip
     listed, width_listed = _targets(targets, columns, biases, sums)
     block = triton.next_power_of_2(max(width, 1))
@@ -148,12 +150,13 @@ def softmax_item_gradient(
     dtype = table_dtype(users, items)
     table, columns = rows_of(users, dtype, scale), rows_of(items, dtype, 1.0)
     top, weight, base = constants
-    tiles, width = pick_tiles(dtype, users.shape[1]), users.shape[1]
+    width, excluded = users.shape[1], exclusion[0] is not None
+    tiles = pick_tiles(dtype, width, capability(items.device), owner="items", excluded=excluded)
     out = new(tuple(items.shape), dtype, items.device)
     if len(items) and width:
         biases = None if bias is None else bias.to(top.dtype).contiguous()
         sweep_items[(triton.cdiv(len(items), tiles.items), tiles.chunks)](
             table, columns, biases, *exclusion, top, weight if tiles.exact else weight * scale, base, out, len(users),
-            len(items), width, scale, search_steps(exclusion[1]), **tiles.constants(),
+            len(items), width, scale, search_steps(exclusion[1]), **tiles.launch(),
         )  # fmt: skip
     return out

@@ -29,7 +29,6 @@ from fastkd.kernels.triton._topk_scan import prepare_items, prepare_users, scan
 from fastkd.kernels.triton._topk_tighten import tighten
 
 _PREPARE_ROWS = 32
-_TIGHTEN_TILE = 1024
 
 
 def rank_topk(
@@ -151,7 +150,7 @@ def _rank_chunk(task: _Task, scratch: _Scratch, start: int, stop: int) -> None:
         tighten[(stop - start,)](
             scratch.norms, scratch.tau, scratch.counts, scratch.pending, scratch.top, task.indptr, task.indices,
             len(task.items), plan.capacity, task.k, start,
-            D=D, G=plan.group, T=_TIGHTEN_TILE, INLINE=plan.inline, num_warps=4,
+            D=D, G=plan.group, T=planning.TIGHTEN_TILE, INLINE=plan.inline, **planning.TIGHTEN_OPTIONS,
         )  # fmt: skip
         _resolve(task, scratch, users, start, last=end == plan.segments[-1])
         first = end
@@ -186,12 +185,12 @@ def _scan(task: _Task, scratch: _Scratch, count: int, first: int, end: int) -> N
 
 def _resolve(task: _Task, scratch: _Scratch, users: Tensor, start: int, *, last: bool) -> None:
     plan, D = task.plan, task.users.shape[1]
+    constants, options = planning.resolve_launch(plan.users_per_chunk, D, users.dtype)
     resolve[(len(users),)](
         users, task.items, task.bias, scratch.norms, scratch.tau, scratch.counts, scratch.pending, scratch.waiting,
         scratch.keys, scratch.top, task.indptr, task.indices, len(task.items), plan.capacity, plan.waiting, plan.keys,
         task.k, start, 0 if last else plan.retained,
-        D=D, BD=min(64, max(16, triton.next_power_of_2(D))), G=plan.group, R=planning.STEP_ROWS, FAST=task.fast,
-        INLINE=plan.inline, LAST=last, num_warps=4, enable_fp_fusion=users.dtype != torch.float64,
+        D=D, G=plan.group, FAST=task.fast, INLINE=plan.inline, LAST=last, **constants, **options,
     )  # fmt: skip
 
 

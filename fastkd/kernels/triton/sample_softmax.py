@@ -45,6 +45,8 @@ def scan_kernel(users, items, bias, maxima, B, N, D, G, M: tl.constexpr, K: tl.c
         here = start + d
         left = tl.load(users + b[:, None] * D + here[None, :], mask=(b < B)[:, None] & (here < D)[None, :], other=0.0)
         right = tl.load(items + i[None, :] * D + here[:, None], mask=(i < N)[None, :] & (here < D)[:, None], other=0.0)
+        if left.dtype == tl.float64:
+            left, right = left.to(tl.float32), right.to(tl.float32)
         total += dot(left, right, "tf32")
     if bias is not None:
         total += tl.load(bias + i, mask=i < N, other=0.0)[None, :]
@@ -174,9 +176,8 @@ def sample_softmax(
         return out.fill_(-1)
     groups = triton.cdiv(num_items, GROUP)
     maxima = new((count, groups), torch.float32, users.device)
-    narrow = [t.float() if t.dtype == torch.float64 else t for t in (users, items)]
     scan_kernel[(groups, triton.cdiv(count, _ROWS))](
-        *narrow, bias, maxima, count, num_items, dim, groups, M=_ROWS, K=_step(dim)
+        users, items, bias, maxima, count, num_items, dim, groups, M=_ROWS, K=_step(dim, users.dtype == torch.float64)
     )
     bounds, counter = new((count, groups), torch.float64, users.device), key_tensor(key, users.device)
     scale = torch.full((1,), temperature, dtype=torch.float64, device=users.device)
@@ -195,8 +196,8 @@ def _draw_shape(n: int) -> dict[str, int]:
     return {"P": padded, "num_warps": 4 if padded <= 256 else 8}
 
 
-def _step(dim: int) -> int:
-    return int(min(32, max(16, triton.next_power_of_2(dim))))
+def _step(dim: int, double: bool) -> int:
+    return 16 if double else int(min(32, max(16, triton.next_power_of_2(dim))))
 
 
 def _margins(users: Tensor, items: Tensor, bias: Tensor | None) -> Tensor:
@@ -236,7 +237,7 @@ def _scan(kind: str, dim: int) -> Configuration:
         name=f"scan-{kind}-d{dim}",
         kernel=scan_kernel,
         signature=_pointers(kind, False) | {"maxima": "*fp32"} | dict.fromkeys(("B", "N", "D", "G"), "i32"),
-        constants={"bias": None, "M": _ROWS, "K": _step(dim)},
+        constants={"bias": None, "M": _ROWS, "K": _step(dim, kind == "fp64")},
         unaligned=("B", "N", "G"),
         scores=_ROWS * GROUP,
     )
@@ -259,6 +260,7 @@ def _draw(n: int, seen: bool) -> Configuration:
 
 CONFIGURATIONS = (
     _scan("fp32", 64),
+    _scan("fp64", 64),
     _scan("bf16", 64),
     _scan("bf16", 128),
     Configuration(
