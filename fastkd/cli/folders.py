@@ -31,6 +31,9 @@ TEACHER = "teacher"
 _SHARED = ("name", "data", "teacher", "teacher_files", "student", "evaluation")
 """Parts of a study that all its runs have in common and that may not change within a folder."""
 
+_COST_ONLY = ("device", "checkpoint_every", "keep_every", "memory_budget_mb")
+"""Options that never change a result, wherever they stand."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
@@ -85,9 +88,7 @@ def _merge(old: StudyConfig, new: StudyConfig, folder: Path) -> StudyConfig:
 def _results_only(value: Any) -> Any:
     """Return ``value`` without the options that never change a result."""
     if isinstance(value, Mapping):
-        return {
-            k: _results_only(v) for k, v in value.items() if k not in ("device", "checkpoint_every", "memory_budget_mb")
-        }
+        return {k: _results_only(v) for k, v in value.items() if k not in _COST_ONLY}
     return value
 
 

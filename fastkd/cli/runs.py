@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.filesize import decimal
 
 from fastkd import ops
 from fastkd.cli.console import duration
@@ -23,7 +24,7 @@ from fastkd.core.errors import CheckpointError
 from fastkd.core.seeds import Seeds
 from fastkd.data import Dataset
 from fastkd.distillation import METHODS, build_method
-from fastkd.distillation.method import Method
+from fastkd.distillation.method import Method, Outlook
 from fastkd.evaluation import EvalConfig, evaluate
 from fastkd.models import Recommender, Tables, Teacher, build_model
 from fastkd.presets import PLAIN, StudyConfig
@@ -117,9 +118,20 @@ def _train(run: Run, room: Room, model: Recommender, method: Method | None, teac
             teacher=teacher,
             evaluation=room.evaluation,
             folder=run.folder,
-            callbacks=(TrainingProgress(counter, run.training),),
+            callbacks=(TrainingProgress(counter, run.training, room.display.counter),),
         )
+        if method is not None and teacher is not None:
+            _announce(method.outlook(teacher, model, room.dataset.train, device=trainer.device.type), run, room)
         return trainer.fit(resume="auto")
+
+
+def _announce(outlook: Outlook | None, run: Run, room: Room) -> None:
+    """Say in one line what a method's refreshes will take."""
+    if outlook is None:
+        return
+    often = "every epoch" if outlook.every == 1 else f"every {outlook.every} epochs"
+    costs = f"{decimal(int(outlook.bytes_moved))} moved, {decimal(outlook.scratch_bytes)} of scratch, {outlook.backend}"
+    room.display.say(f"{run.label}: {often} {outlook.what}: about {duration(outlook.seconds)}, {costs} (predicted)")
 
 
 def test_run(run: Run, room: Room, model: Recommender, result: TrainResult) -> RunRecord:

@@ -19,13 +19,13 @@ from fastkd.cli.folders import RunInfo, is_current, open_study, write_run_info
 from fastkd.cli.progress import Display
 from fastkd.cli.records import RunRecord, finite, save_record
 from fastkd.cli.results import StudyResults, write_results
-from fastkd.cli.runs import Room, do_run, load_run, ranking_rate, student_run, teacher_run, torch_device
-from fastkd.cli.teachers import file_teacher
+from fastkd.cli.runs import Room, do_run, ranking_rate, student_run, teacher_run, torch_device
+from fastkd.cli.teachers import file_teacher, run_teacher
 from fastkd.core.errors import ConfigError, TeacherError, did_you_mean
 from fastkd.core.files import write_text
 from fastkd.data import Dataset, dataset_summary, is_store, load_dataset, open_store, save_store, synthetic_dataset
 from fastkd.evaluation import evaluate
-from fastkd.models import ModelTeacher, Tables, Teacher
+from fastkd.models import Tables, Teacher
 from fastkd.presets import PLAIN, StudyConfig
 from fastkd.training.signals import TrainingInterrupted
 
@@ -97,7 +97,8 @@ def ensure_teacher(config: StudyConfig, folder: Path, room: Room) -> Teacher:
         return teacher
     run = teacher_run(config, folder)
     do_run(run, room, None)
-    return ModelTeacher(load_run(run.folder, room.dataset).to(torch_device(config.student.training.device)))
+    device = torch_device(config.student.training.device)
+    return run_teacher(run.folder, room.dataset, device, kept=run.training.keep_every is not None)
 
 
 def _record_file_teacher(config: StudyConfig, run: Path, room: Room, teacher: Teacher) -> None:

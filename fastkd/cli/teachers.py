@@ -1,30 +1,94 @@
-"""Teachers that a study does not train: a run folder of another study, vectors, or lists."""
+"""Teachers by their files: run folders, folders of checkpoints, vectors, lists; one, or several side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import torch
 
 from fastkd.cli.folders import study_of
 from fastkd.cli.runs import load_run
 from fastkd.core.errors import TeacherError
 from fastkd.data import Dataset, open_store
-from fastkd.models import ModelTeacher, Teacher, load_teacher
+from fastkd.models import ModelTeacher, StoredTeacher, Teacher, TeacherGroup, TeacherTrajectory, load_teacher
+from fastkd.training.folder import RunFolder
+from fastkd.training.result import read_result
+
+_KINDS = (".safetensors", ".parquet")
 
 
 def file_teacher(files: Sequence[str], dataset: Dataset) -> Teacher:
-    """Return the teacher in ``files``: one run folder, or what :func:`fastkd.models.load_teacher` reads.
+    """Return the teacher in ``files``; several are a :class:`fastkd.models.TeacherGroup`.
 
-    A run folder must stem from the same data, split included: a teacher that trained on this study's test
-    items would leak them.
+    Each is a run folder, a folder of ``.safetensors`` or ``.parquet`` checkpoints in the order of the numbers in their
+    names (the last one finished), or a file that :func:`fastkd.models.load_teacher` reads; two ``.npy`` in a row are
+    one teacher's users and items. A run folder must stem from the same data, split included: a teacher that trained on
+    this study's test items would leak them.
     """
-    paths = [Path(f) for f in files]
-    if len(paths) == 1 and paths[0].is_dir():
-        theirs = open_store(study_of(paths[0]) / "data")
-        if theirs.content_hash() != dataset.content_hash():
-            raise TeacherError(
-                f"the teacher {paths[0]} was trained on other data or another split: "
-                f"{theirs.content_hash()} there, {dataset.content_hash()} here"
-            )
-        return ModelTeacher(load_run(paths[0], dataset))
-    return load_teacher(paths, num_users=dataset.num_users, num_items=dataset.num_items)
+    teachers = [_one(paths, dataset) for paths in _parts([Path(f) for f in files])]
+    return teachers[0] if len(teachers) == 1 else TeacherGroup(teachers)
+
+
+def run_teacher(
+    run: Path, dataset: Dataset, device: str | torch.device = "cpu", *, kept: bool = False
+) -> ModelTeacher | TeacherTrajectory:
+    """Return the trained model of a run folder, after the states that the run kept before its best epoch.
+
+    ``kept``: states are expected; a run that was trained without keeping any is refused.
+    """
+    finished = ModelTeacher(load_run(run, dataset).to(device))
+    folder = RunFolder(run)
+    files = _in_order(folder.trajectory)
+    if kept and not files:
+        raise TeacherError(
+            f"keep_every asks for the teacher's earlier states, but {run} was trained without keeping any; "
+            "delete it to train it anew, or leave keep_every out"
+        )
+    result = read_result(run)
+    best = result.best_epoch if result is not None else None
+    earlier = [f for f in files if best is None or _numbers(f)[-1] <= best]
+    users, items = dataset.num_users, dataset.num_items
+    states = [StoredTeacher(f, num_users=users, num_items=items, device=device) for f in earlier]
+    return TeacherTrajectory([*states, finished]) if states else finished
+
+
+def _parts(paths: list[Path]) -> Iterator[list[Path]]:
+    """Cut the list into teachers: two ``.npy`` in a row are one."""
+    at = 0
+    while at < len(paths):
+        pair = [p.suffix.lower() for p in paths[at : at + 2]] == [".npy", ".npy"]
+        yield paths[at : at + (2 if pair else 1)]
+        at += 2 if pair else 1
+
+
+def _one(paths: list[Path], dataset: Dataset) -> Teacher:
+    path = paths[0]
+    if not path.is_dir():
+        return load_teacher(paths, num_users=dataset.num_users, num_items=dataset.num_items)
+    checkpoints = _in_order(path)
+    if checkpoints and not (path / "run.yaml").is_file():
+        return TeacherTrajectory([_stored(file, dataset) for file in checkpoints])
+    theirs = open_store(study_of(path) / "data")
+    if theirs.content_hash() != dataset.content_hash():
+        raise TeacherError(
+            f"the teacher {path} was trained on other data or another split: "
+            f"{theirs.content_hash()} there, {dataset.content_hash()} here"
+        )
+    return run_teacher(path, dataset)
+
+
+def _stored(file: Path, dataset: Dataset) -> Teacher:
+    read = StoredTeacher if file.suffix.lower() == ".safetensors" else load_teacher
+    return read(file, num_users=dataset.num_users, num_items=dataset.num_items)
+
+
+def _in_order(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder by the numbers in their names, then by name."""
+    files = [f for f in folder.iterdir() if f.suffix.lower() in _KINDS] if folder.is_dir() else []
+    return sorted(files, key=lambda f: (_numbers(f), f.name))
+
+
+def _numbers(file: Path) -> list[int]:
+    return [int(n) for n in re.findall(r"\d+", file.stem)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastkd.cli.console import count
@@ -14,8 +15,17 @@ from fastkd.training.callbacks import Callback, RunInfo
 class TrainingProgress(Callback):
     """Feeds a :class:`Counter`; keeps no state that a checkpoint would need."""
 
-    def __init__(self, counter: Counter, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        counter: Counter,
+        config: TrainingConfig,
+        bar: Callable[..., contextlib.AbstractContextManager[Counter]] | None = None,
+    ) -> None:
+        """Take the run's counter; ``bar`` opens another for work outside the steps (None: behind the counter)."""
         self._counter = counter
+        self._bar = bar
+        self._open: contextlib.ExitStack | None = None
+        self._work = counter
         self._config = config
         self._parts = {"epoch": "", "work": "", "loss": "", "metric": ""}
         self._best: float | None = None
@@ -29,8 +39,23 @@ class TrainingProgress(Callback):
         self._say("epoch", f"epoch {epoch + 1}/{self._config.epochs}")
 
     def on_progress(self, what: str, done: int, total: int) -> None:
-        """Show work outside the steps while it lasts."""
-        self._say("work", f"{what} {100 * done // max(total, 1)} %" if done < total else "")
+        """Show work outside the steps while it lasts, in a bar of its own."""
+        if self._bar is None:
+            self._say("work", f"{what} {100 * done // max(total, 1)} %" if done < total else "")
+            return
+        if self._open is None:
+            self._open = contextlib.ExitStack()
+            self._work = self._open.enter_context(self._bar(f"{self._counter.label}: {what}", total, unit="users"))
+        self._work.advance(done - self._work.done, rows=done - self._work.done)
+        self._work.say("")  # such calls are rare: show each
+        if done >= total:
+            self.close()
+
+    def close(self) -> None:
+        """Take away a bar that is still open."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     def on_step(self, step: int, rows: int) -> None:
         """Move the bar."""

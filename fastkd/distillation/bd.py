@@ -20,8 +20,9 @@ from fastkd.core.errors import CheckpointError, DataError
 from fastkd.core.interactions import Interactions
 from fastkd.data.batch import Batch
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
+from fastkd.distillation.cost import VALUE, Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction
-from fastkd.distillation.method import METHODS, LossParts, Method, OptimizerGroup, Step
+from fastkd.distillation.method import METHODS, LossParts, Method, OptimizerGroup, Outlook, Step
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -85,7 +86,54 @@ class BD(Method):
     name: ClassVar[str] = "bd"
     paper: ClassVar[str] = "Kweon et al., WWW'21"
     config_type: ClassVar[type[BDConfig]] = BDConfig
+    knowledge: ClassVar[str] = "a live model"
     config: BDConfig
+
+    @classmethod
+    def cost(cls, config: BDConfig, at: Shape) -> Cost:
+        """Return the cost: every ``update`` epochs two rankings by both models; the teacher's own training step."""
+        draws = storing(at.interactions, config.update * config.negatives)
+        both = ranking(at.users, at.items, at.dim) + ranking(at.users, at.items, at.teacher_dim)
+        learn = scoring(at.batch, config.negatives, at.dim) + scoring(at.batch, config.negatives, at.teacher_dim)
+        give = scoring(at.batch, config.negatives, at.dim + at.teacher_dim, gradient=False)
+        # The teacher, and the two moments of its optimiser.
+        copies = 3.0 * VALUE * at.teacher_dim * (at.users + at.items)
+        return Cost(
+            refresh=(both + draws) * 2,
+            every=config.update,
+            step=learn + give + scoring(at.batch, 1 + config.negatives, at.teacher_dim),
+            memory=copies + 2 * held(at.interactions, config.update * config.negatives),
+        )
+
+    def outlook(self, teacher: Teacher, student: Recommender, train: Interactions, *, device: str) -> Outlook:
+        """Return what one refresh of both learners' draws should take."""
+        draws = max(1, round(train.nnz / max(train.num_users, 1)) * self.config.negatives * self.config.update)
+        both = [
+            ops.explain_sample_rank_discrepancy(
+                train.num_users,
+                train.num_items,
+                teacher.model.dim,
+                student.dim,
+                draws,
+                direction=direction,
+                epsilon=epsilon / train.num_items,
+                device="cuda" if device == "cuda" else "cpu",
+                chunk=min(_BLOCK_USERS, max(1, _BLOCK_DRAWS // draws)),
+            )
+            for direction, epsilon in self._directions()
+        ]
+        return Outlook(
+            what=f"{draws:,} draws by rank for each of {train.num_users:,} users out of {train.num_items:,} items, "
+            "by both models",
+            every=self.config.update,
+            seconds=sum(e.seconds for e in both),
+            bytes_moved=sum(e.bytes_moved for e in both),
+            scratch_bytes=max(e.scratch_bytes for e in both),
+            backend=both[0].backend,
+        )
+
+    def _directions(self) -> tuple[tuple[Direction, float], ...]:
+        return ("teacher_to_student", self.config.epsilon_student), ("student_to_teacher", self.config.epsilon_teacher)
 
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Copy the teacher's model; vectors or lists alone are refused."""
@@ -105,18 +153,20 @@ class BD(Method):
         start = epoch - epoch % self.config.update
         if start != self._start:
             teacher, learner = self._teacher.frozen_tables(), student.frozen_tables()
-            for direction in ("teacher_to_student", "student_to_teacher"):
-                self._draws[direction] = self._draw(direction, teacher, learner, start)
+            self._tell(0)
+            for direction, epsilon in self._directions():
+                self._draws[direction] = self._draw(direction, epsilon, teacher, learner, start)
             self._start = start
         self._student_items = torch.from_numpy(self._drawn("teacher_to_student", epoch)).to(self._device)
         self._teacher_items = torch.from_numpy(self._drawn("student_to_teacher", epoch)).to(self._device)
 
-    def _draw(self, direction: Direction, teacher: Tables, student: Tables, start: int) -> NDArray[np.int32]:
+    def _draw(
+        self, direction: Direction, epsilon: float, teacher: Tables, student: Tables, start: int
+    ) -> NDArray[np.int32]:
         """Return items Int32[update, nnz, n] for the learner of ``direction``."""
         config, train = self.config, self._train
         drawn = np.empty((config.update, train.nnz, config.negatives), dtype=np.int32)
         counts = torch.from_numpy(train.degrees() * (config.negatives * config.update))
-        to_student = direction == "teacher_to_student"
         for users in self._blocks(counts):
             flat = ops.sample_rank_discrepancy(
                 (teacher.users, teacher.items),
@@ -124,7 +174,7 @@ class BD(Method):
                 counts[users.start : users.stop],
                 users=torch.arange(users.start, users.stop),
                 direction=direction,
-                epsilon=(config.epsilon_student if to_student else config.epsilon_teacher) / train.num_items,
+                epsilon=epsilon / train.num_items,
                 exclude=train,
                 seed=self.seeds.key(f"bd/{direction}") >> 1,
                 epoch=start,
@@ -134,10 +184,13 @@ class BD(Method):
             entries = slice(train.indptr[users.start], train.indptr[users.stop])
             by_entry = flat.cpu().numpy().reshape(-1, config.update, config.negatives)
             drawn[:, entries] = by_entry.transpose(1, 0, 2)
-            if self.progress is not None:
-                half = 0 if to_student else train.num_users
-                self.progress("drawing by rank", half + users.stop, 2 * train.num_users)
+            self._tell(users.stop + (train.num_users if direction == "student_to_teacher" else 0))
         return drawn
+
+    def _tell(self, done: int) -> None:
+        """Report users drawn for, of both learners."""
+        if self.progress is not None:
+            self.progress("drawing by rank", done, 2 * self._train.num_users)
 
     def _blocks(self, counts: Tensor) -> Iterator[range]:
         """Cut all users into blocks of bounded draws, so that memory beside the result does not grow with users."""
@@ -216,8 +269,8 @@ class BD(Method):
         directions: tuple[Direction, ...] = ("teacher_to_student", "student_to_teacher")
         for name in directions:
             if name not in state or state[name].shape != shape:
-                held = list(state[name].shape) if name in state else "nothing"
-                raise CheckpointError(f"bd state {name}: expected draws of shape {list(shape)}, got {held}")
+                got = list(state[name].shape) if name in state else "nothing"
+                raise CheckpointError(f"bd state {name}: expected draws of shape {list(shape)}, got {got}")
         self._draws = {name: np.array(state[name], dtype=np.int32) for name in directions}
         self._start = int(state["start"].reshape(-1)[0])
 

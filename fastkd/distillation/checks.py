@@ -33,6 +33,13 @@ def not_negative(**values: float) -> None:
             raise ConfigError(f"{name} must be a number of at least 0, got {value}")
 
 
+def finite(**values: float) -> None:
+    """Refuse any named value that is not a finite number."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ConfigError(f"{name} must be a finite number, got {value}")
+
+
 def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Refuse a value outside ``allowed``."""
     if value not in allowed:

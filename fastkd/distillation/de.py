@@ -18,6 +18,7 @@ from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
+from fastkd.distillation.cost import VALUE, Cost, Shape, Work, distinct
 from fastkd.distillation.entities import Entities, Reduction, weighted_entities
 from fastkd.distillation.method import METHODS, LossParts, Method, OptimizerGroup, Step
 from fastkd.models.protocol import Recommender, Tables
@@ -123,7 +124,19 @@ class DE(Method):
     name: ClassVar[str] = "de"
     paper: ClassVar[str] = "Kang et al., CIKM'20"
     config_type: ClassVar[type[DEConfig]] = DEConfig
+    knowledge: ClassVar[str] = "vectors"
     config: DEConfig
+
+    @classmethod
+    def cost(cls, config: DEConfig, at: Shape) -> Cost:
+        """Return the cost with all experts at work and one negative a row; 1/E of it once routing is hard."""
+        hidden = max((at.dim + at.teacher_dim) // 2, 1)
+        weights = config.experts * (at.dim + at.teacher_dim) * hidden
+        entities = at.batch_users + distinct(2 * at.batch, at.items)
+        # Both layers forward, twice that backward; vectors, hidden units and weights are read and written.
+        moved = entities * (at.dim + at.teacher_dim + config.experts * hidden) + 2 * weights
+        step = Work(2.0 * entities * weights, VALUE * moved) * 3
+        return Cost(step=step, every=0, memory=3.0 * VALUE * 2 * weights)
 
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Read the teacher's vectors and make the experts; a teacher of lists is refused."""

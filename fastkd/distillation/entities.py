@@ -57,3 +57,25 @@ def padded_entities(
         present = torch.zeros_like(weights).scatter_reduce_(0, slots, member, "amax")
         weights += present * factor / (present.sum().clamp(min=1.0) if reduction == "mean" else 1.0)
     return Entities(ids, weights), slots[-1] + 1
+
+
+def counted_rows(users: Tensor, *, reduction: Reduction = "sum") -> Entities:
+    """Return the distinct users of the rows Int64[B], each weighted by its number of rows (``mean``: over B).
+
+    For losses over the rows of a batch that depend on the row's user alone: a user who comes three times is computed
+    once. Order and padding as in :func:`weighted_entities`.
+    """
+    ordered = users.reshape(-1).sort().values
+    if len(ordered) == 0:
+        return Entities(ordered, torch.zeros(0, device=ordered.device))
+    starts = torch.ones_like(ordered)
+    starts[1:] = ordered[1:] != ordered[:-1]
+    slots = starts.cumsum(0) - 1
+    ids = torch.zeros_like(ordered).scatter_(0, slots, ordered)
+    weights = torch.zeros(len(ordered), device=ordered.device).scatter_add_(0, slots, torch.ones_like(slots).float())
+    if reduction == "mean":
+        weights /= len(ordered)
+    if ordered.device.type == "cpu":
+        used = int(slots[-1]) + 1
+        return Entities(ids[:used], weights[:used])
+    return Entities(ids, weights)

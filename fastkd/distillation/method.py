@@ -15,6 +15,7 @@ from fastkd.core.interactions import Interactions
 from fastkd.core.registry import Registry
 from fastkd.core.seeds import Seeds
 from fastkd.data.batch import Batch
+from fastkd.distillation.cost import Cost, Shape
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -45,6 +46,18 @@ class Step:
     base_loss: Callable[[Tables, Batch], Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What a refresh should take here: ``what`` is made ``every`` so many epochs, by ``backend``; predicted."""
+
+    what: str
+    every: int
+    seconds: float
+    bytes_moved: float
+    scratch_bytes: int
+    backend: str
+
+
 @dataclass(frozen=True)
 class OptimizerGroup:
     """Parameters a method trains beside the student; ``None`` takes the student's value."""
@@ -66,12 +79,26 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     config_type: ClassVar[type[Any]]
+    knowledge: ClassVar[str] = ""
+    """What of the teacher it needs, in a few words: ``"ranked lists"``, ``"vectors"``, ``"a live model"``."""
     progress: Callable[[str, int, int], None] | None = None
     """Told (what, done, total) during long work outside the steps; set by who shows it."""
 
     def __init__(self, config: Any, seeds: Seeds) -> None:
         self.config = config
         self.seeds = seeds
+
+    @classmethod
+    def cost(cls, config: Any, at: Shape) -> Cost | None:
+        """Return what a method with these options costs at a size, or None where nobody has counted."""
+        return None
+
+    def outlook(self, teacher: Teacher, student: Recommender, train: Interactions, *, device: str) -> Outlook | None:
+        """Return what long refreshes should take on this machine, or None; may be asked before ``prepare``.
+
+        ``device``: where training will run, ``"cpu"`` or ``"cuda"``.
+        """
+        return None
 
     @abstractmethod
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
@@ -83,6 +110,11 @@ class Method(ABC):
     @abstractmethod
     def loss(self, step: Step) -> LossParts:
         """Return the weighted distillation loss of one batch; no host sync."""
+
+    @property
+    def uses_base_loss(self) -> bool:
+        """Whether the student trains on the trainer's base loss too, as it does with all but few methods."""
+        return True
 
     def negatives(self, epoch: int) -> NDArray[Any] | None:
         """Return ids Int[nnz, n] that replace the trainer's uniform negatives this epoch, or None."""

@@ -15,6 +15,7 @@ from fastkd import ops
 from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
+from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, weighted_entities
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
 from fastkd.models.protocol import Recommender
@@ -65,7 +66,19 @@ class RRD(Method):
     name: ClassVar[str] = "rrd"
     paper: ClassVar[str] = "Kang et al., CIKM'20"
     config_type: ClassVar[type[RRDConfig]] = RRDConfig
+    knowledge: ClassVar[str] = "ranked lists"
     config: RRDConfig
+
+    @classmethod
+    def cost(cls, config: RRDConfig, at: Shape) -> Cost:
+        """Return the cost: one ranking by the teacher; a loss over K + L items per distinct user."""
+        drawn = config.ranked + config.unranked
+        return Cost(
+            prepare=ranking(at.users, at.items, at.teacher_dim) + storing(at.users, config.top),
+            refresh=storing(at.users, drawn),
+            step=scoring(at.batch_users, drawn, at.dim),
+            memory=held(at.users, config.top + drawn),
+        )
 
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Rank the catalogue once with the teacher: ``top`` items per user, kept as int32."""

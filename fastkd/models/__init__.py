@@ -6,7 +6,9 @@ from fastkd.models.lightgcn import LightGCN
 from fastkd.models.list_teacher import ListTeacher
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import EmbeddingTeacher, ModelTeacher, Teacher, TopKLists
+from fastkd.models.teacher_consensus import rank_consensus
 from fastkd.models.teacher_files import load_teacher, save_lists, save_tables
+from fastkd.models.teacher_group import StoredTeacher, TeacherGroup, TeacherTrajectory
 
 __all__ = [
     "BPRMF",
@@ -17,11 +19,15 @@ __all__ = [
     "ModelConfig",
     "ModelTeacher",
     "Recommender",
+    "StoredTeacher",
     "Tables",
     "Teacher",
+    "TeacherGroup",
+    "TeacherTrajectory",
     "TopKLists",
     "build_model",
     "load_teacher",
+    "rank_consensus",
     "save_lists",
     "save_tables",
 ]

@@ -10,7 +10,18 @@ from torch import Tensor
 
 from fastkd.core.errors import ConfigError, TeacherError
 from fastkd.core.interactions import Interactions
-from fastkd.models.teacher import USER_CHUNK, Teacher, TopKLists, check_exclude, check_k, content_hash
+from fastkd.models.teacher import (
+    USER_CHUNK,
+    Ids,
+    Teacher,
+    TopKLists,
+    check_among,
+    check_exclude,
+    check_k,
+    check_rows,
+    columns,
+    content_hash,
+)
 
 Short = Literal["refuse", "pad"]
 
@@ -35,23 +46,32 @@ class ListTeacher(Teacher):
         if short == "refuse":
             _check_missing(padding)
 
-    def lists(self, k: int, exclude: Interactions | None) -> TopKLists:
+    def lists(
+        self, k: int, exclude: Interactions | None, *, users: range | None = None, among: Ids | None = None
+    ) -> TopKLists:
         """Return the best ``k`` listed items of each user outside ``exclude``, in list order.
 
-        Raises ``TeacherError`` where a list runs out before the catalogue does, unless ``short="pad"``.
+        Raises ``TeacherError`` where a list runs out before the catalogue (or ``among``) does, unless ``short="pad"``.
         """
         check_k(k)
         check_exclude(self, exclude)
-        keep = self._ids >= 0
-        if exclude is not None:
-            keep &= ~_seen(self._ids, exclude)
+        rows = check_rows(self, users)
+        ids, scores = self._ids[rows.start : rows.stop], self._scores[rows.start : rows.stop]
+        seen = exclude if exclude is None or users is None else exclude.rows(np.arange(rows.start, rows.stop))
+        keep = ids >= 0
+        if among is not None:
+            competes = torch.zeros(self.num_items, dtype=torch.bool)
+            competes[torch.from_numpy(check_among(self, among))] = True
+            keep &= competes[ids.clamp(min=0)]
+        if seen is not None:
+            keep &= ~_seen(ids, seen)
         if self.short == "refuse":
-            self._check_enough(keep.sum(1), k, exclude)
+            self._check_enough(keep.sum(1), k, seen, among, rows.start)
         # A stable sort of the flags moves kept entries to the front in list order.
         order = torch.argsort(keep.to(torch.int8), dim=1, descending=True, stable=True)[:, :k]
         kept = keep.gather(1, order)
-        ids = self._ids.gather(1, order).masked_fill(~kept, -1)
-        scores = self._scores.gather(1, order).masked_fill(~kept, -torch.inf)
+        ids = ids.gather(1, order).masked_fill(~kept, -1)
+        scores = scores.gather(1, order).masked_fill(~kept, -torch.inf)
         missing = k - ids.shape[1]
         if missing > 0:
             ids = torch.nn.functional.pad(ids, (0, missing), value=-1)
@@ -62,14 +82,16 @@ class ListTeacher(Teacher):
         """Return a hash of ids, scores and catalogue size."""
         return content_hash(f"lists/{self.num_items}", self._ids, self._scores)
 
-    def _check_enough(self, available: Tensor, k: int, exclude: Interactions | None) -> None:
-        left = torch.full((self.num_users,), self.num_items)
-        if exclude is not None:
-            left -= torch.from_numpy(exclude.degrees())
+    def _check_enough(
+        self, available: Tensor, k: int, seen: Interactions | None, among: Ids | None, first: int
+    ) -> None:
+        left = torch.full(available.shape, self.num_items if among is None else len(among))
+        if seen is not None:
+            left -= torch.from_numpy((seen if among is None else columns(seen, among)).degrees())
         short = (available < left.clamp(max=k)).nonzero().flatten()
         if len(short):
             worst = int(available[short].min())
-            user = int(short[available[short].argmin()])
+            user = first + int(short[available[short].argmin()])
             remedy = f"ask for at most {worst} (every user has as many), " if worst > 0 else ""
             raise TeacherError(
                 f"{len(short)} user(s) have fewer than {k} listed items outside the excluded ones, the shortest: "

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd import ops
 from fastkd.core.errors import TeacherError
 from fastkd.core.interactions import Interactions
 from fastkd.models.protocol import Recommender, Tables
+
+Ids = NDArray[np.int64]
 
 USER_CHUNK = 8192
 """Users ranked at a time: bounds the vectors and exclusions gathered for one sweep."""
@@ -37,8 +40,23 @@ class Teacher(ABC):
     num_items: int
 
     @abstractmethod
-    def lists(self, k: int, exclude: Interactions | None) -> TopKLists:
-        """Return each user's best ``k`` items outside ``exclude``; rows short of items are padded."""
+    def lists(
+        self, k: int, exclude: Interactions | None, *, users: range | None = None, among: Ids | None = None
+    ) -> TopKLists:
+        """Return each user's best ``k`` items outside ``exclude``; rows short of items are padded.
+
+        ``users``: rows to return, None for all. ``among``: ascending ids of the items that compete, None for all.
+        """
+
+    @property
+    def members(self) -> tuple[Teacher, ...]:
+        """Return the teachers this one is made of: itself, but for a group."""
+        return (self,)
+
+    @property
+    def checkpoints(self) -> tuple[Teacher, ...]:
+        """Return its states along its training, the finished one last: itself, but for a trajectory."""
+        return (self,)
 
     def tables(self) -> Tables:
         """Return the frozen vectors; a teacher of lists has none and raises ``TeacherError``."""
@@ -68,26 +86,35 @@ class TablesTeacher(Teacher):
     def tables(self) -> Tables:
         """Return the frozen vectors."""
 
-    def lists(self, k: int, exclude: Interactions | None) -> TopKLists:
-        """Return each user's best ``k`` items outside ``exclude`` by exact full-catalogue ranking.
+    def lists(
+        self, k: int, exclude: Interactions | None, *, users: range | None = None, among: Ids | None = None
+    ) -> TopKLists:
+        """Return each user's best ``k`` items outside ``exclude`` by exact ranking of the catalogue, or of ``among``.
 
         One :func:`fastkd.ops.rank_topk` per 8192 users. A user with fewer than ``k`` items left gets all
         of them, then padding.
         """
         check_k(k)
         check_exclude(self, exclude)
+        rows = check_rows(self, users)
         tables = self.tables()
-        ids = torch.full((self.num_users, k), -1, dtype=torch.int64, device=tables.users.device)
-        scores = torch.full((self.num_users, k), -torch.inf, device=tables.users.device)
-        width = min(k, self.num_items)
+        ids = torch.full((len(rows), k), -1, dtype=torch.int64, device=tables.users.device)
+        scores = torch.full((len(rows), k), -torch.inf, device=tables.users.device)
+        # Ascending ids keep the order of ties.
+        kept = None if among is None else torch.from_numpy(check_among(self, among)).to(tables.items.device)
+        items = tables.items if kept is None else tables.items[kept]
+        width = min(k, len(items))
         if width == 0:
             return TopKLists(ids, scores)
-        for start in range(0, self.num_users, USER_CHUNK):
-            stop = min(start + USER_CHUNK, self.num_users)
-            seen = None if exclude is None else exclude.rows(np.arange(start, stop))
-            best = ops.rank_topk(tables.users[start:stop], tables.items, width, exclude=seen)
-            ids[start:stop, :width] = best.ids
-            scores[start:stop, :width] = best.scores
+        for start in range(0, len(rows), USER_CHUNK):
+            block = rows[start : start + USER_CHUNK]
+            out = slice(start, start + len(block))
+            seen = None if exclude is None else exclude.rows(np.arange(block.start, block.stop))
+            if seen is not None and among is not None:
+                seen = columns(seen, among)
+            best = ops.rank_topk(tables.users[block.start : block.stop], items, width, exclude=seen)
+            ids[out, :width] = best.ids if kept is None else original(best.ids, kept)
+            scores[out, :width] = best.scores
         return TopKLists(ids, scores)
 
     def fingerprint(self) -> str:
@@ -158,6 +185,37 @@ def check_exclude(teacher: Teacher, exclude: Interactions | None) -> None:
         raise TeacherError(
             f"the teacher ranks {teacher.num_users} users x {teacher.num_items} items, but exclude is {exclude!r}"
         )
+
+
+def check_rows(teacher: Teacher, users: range | None) -> range:
+    """Return ``users``, or all; refuse a range that is no stretch of the teacher's users."""
+    rows = range(teacher.num_users) if users is None else users
+    if rows.step != 1 or (len(rows) and not (rows.start >= 0 and rows.stop <= teacher.num_users)):
+        raise TeacherError(f"users must be a stretch of range({teacher.num_users}), got {rows}")
+    return rows
+
+
+def check_among(teacher: Teacher, among: Ids) -> Ids:
+    """Refuse item ids that are not ascending ids of the teacher's catalogue."""
+    ids = np.asarray(among, dtype=np.int64)
+    inside = len(ids) == 0 or (ids[0] >= 0 and ids[-1] < teacher.num_items)
+    if ids.ndim != 1 or not inside or (np.diff(ids) <= 0).any():
+        raise TeacherError(f"among must be ascending item ids in [0, {teacher.num_items}), each once")
+    return ids
+
+
+def columns(seen: Interactions, among: Ids) -> Interactions:
+    """Return the interactions with the items ``among`` (ascending), which become items 0, 1, ..."""
+    at = np.searchsorted(among, seen.indices)
+    inside = at < len(among)
+    inside[inside] = among[at[inside]] == seen.indices[inside]
+    kept = np.concatenate([[0], np.cumsum(inside)])
+    return Interactions.from_csr(kept[seen.indptr], at[inside], len(among))
+
+
+def original(ids: Tensor, kept: Tensor) -> Tensor:
+    """Return the catalogue's ids of ids among ``kept``; padding stays."""
+    return kept[ids.clamp(min=0)].masked_fill(ids < 0, -1)
 
 
 def check_tables(users: Tensor, items: Tensor, origin: str) -> None:

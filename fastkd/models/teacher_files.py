@@ -38,12 +38,17 @@ def load_teacher(
     Raises ``TeacherError`` that names the file and what in it does not fit.
     """
     paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(p) for p in source]
-    for path in paths:
-        if not path.is_file():
-            raise TeacherError(f"teacher file {path} does not exist")
-    kinds = [path.suffix.lower() for path in paths]
-    if kinds == [".parquet"]:
+    if [path.suffix.lower() for path in paths] == [".parquet"]:
+        _check_present(paths)
         return _lists(paths[0], num_users, num_items, short)
+    tables = read_tables(paths, num_users=num_users, num_items=num_items)
+    return EmbeddingTeacher(tables.users, tables.items)
+
+
+def read_tables(paths: Sequence[Path], *, num_users: int, num_items: int) -> Tables:
+    """Read vectors from one ``.safetensors`` or two ``.npy`` files, checked as :func:`load_teacher` says."""
+    _check_present(paths)
+    kinds = [path.suffix.lower() for path in paths]
     if kinds == [".safetensors"]:
         users, items = _safetensors(paths[0])
     elif kinds == [".npy", ".npy"]:
@@ -57,7 +62,13 @@ def load_teacher(
     origin = " and ".join(map(str, paths))
     check_tables(users, items, origin)
     _check_counts(origin, len(users), len(items), num_users, num_items)
-    return EmbeddingTeacher(users, items)
+    return Tables(users.float().contiguous(), items.float().contiguous())
+
+
+def _check_present(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise TeacherError(f"teacher file {path} does not exist")
 
 
 def save_tables(path: str | Path, tables: Tables) -> None:

@@ -12,7 +12,7 @@ OptimizerName = Literal["adam", "adamw", "sgd", "row_adam", "row_adamw", "row_ad
 Amp = Literal["none", "bf16", "fp16"]
 Reduction = Literal["sum", "mean"]
 
-_NOT_PART_OF_THE_RESULT = ("device", "checkpoint_every")
+_NOT_PART_OF_THE_RESULT = ("device", "checkpoint_every", "keep_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,9 @@ class TrainingConfig:
     evaluations without a better ``monitor`` before training stops, or None. ``monitor``: a metric name as
     evaluation writes it, higher is better.
 
-    ``checkpoint_every``: steps between checkpoints beside those at each evaluation, or None. ``log_every``: steps
+    ``checkpoint_every``: steps between checkpoints beside those at each evaluation, or None. ``keep_every``: epochs
+    between vectors kept in the run folder's ``trajectory/``, for methods that learn from a teacher's earlier states, or
+    None. ``log_every``: steps
     between log lines beside the one of each epoch, or None. ``seed``: root of every random stream.
     ``device``: ``auto`` takes CUDA where there is one.
     """
@@ -51,6 +53,7 @@ class TrainingConfig:
     patience: int | None = None
     monitor: str = "ndcg@10"
     checkpoint_every: int | None = None
+    keep_every: int | None = None
     log_every: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -58,7 +61,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("negatives", 1), ("eval_every", 0), ("seed", 0)):
             _check_integer(name, getattr(self, name), least)
-        for name in ("patience", "checkpoint_every", "log_every"):
+        for name in ("patience", "checkpoint_every", "keep_every", "log_every"):
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name), 1)
         _check_number("lr", self.lr, positive=True)

@@ -6,6 +6,7 @@ Layout::
     metrics.jsonl            losses and validation metrics; the same run writes the same bytes
     timings.jsonl            seconds and rates per epoch
     checkpoints/{best,last}  see :mod:`fastkd.training.checkpoint`
+    trajectory/epoch-N       vectors after N epochs, with ``keep_every``
     result.json              written last: a folder that has it holds a finished run
 """
 
@@ -31,6 +32,11 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.last = self.checkpoints / "last"
         self.best = self.checkpoints / "best"
+        self.trajectory = path / "trajectory"
+
+    def kept(self, epochs: int) -> Path:
+        """Return the file of the vectors after ``epochs`` epochs."""
+        return self.trajectory / f"epoch-{epochs:05d}.safetensors"
 
     def outcome(self) -> Path:
         """Return the checkpoint a finished run stands for: its best one, or its last where nothing was evaluated."""

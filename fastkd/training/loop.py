@@ -14,6 +14,7 @@ from fastkd.core.errors import TrainingError
 from fastkd.data.batches import num_batches
 from fastkd.data.dataset import Dataset
 from fastkd.evaluation import EvalConfig, evaluate
+from fastkd.models.teacher_files import save_tables
 from fastkd.training.checkpoint import Identity, read_checkpoint, write_checkpoint
 from fastkd.training.config import TrainingConfig
 from fastkd.training.folder import RunFolder
@@ -101,6 +102,13 @@ class Loop:
         progress.stopped = self.callbacks.stop_reason()
         if due or improved or progress.stopped is not None or self._checkpoint_due_at_end():
             self._save(best=improved)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Keep the student's vectors beside its checkpoints, every ``keep_every`` epochs."""
+        every, done = self.config.keep_every, self.progress.epoch
+        if self.folder is not None and every is not None and done % every == 0:
+            save_tables(self.folder.kept(done), self.learner.student.frozen_tables())
 
     def _checkpoint_due_at_end(self) -> bool:
         every = self.config.checkpoint_every

@@ -1,6 +1,6 @@
 """One training step, a function of its arguments: batch -> loss -> gradient -> update.
 
-    loss = base(tables, batch) + method.loss(step).kd
+    loss = base(tables, batch) + method.loss(step).kd       (without base where method.uses_base_loss is False)
 
 Nothing here reads a value back from the device; the returned metrics are tensors.
 """
@@ -79,6 +79,8 @@ def _forward(learner: Learner, batch: Batch, epoch: int, step: int) -> tuple[Ten
     tables = learner.student.tables()
     if learner.row_sparse:
         tables = replace(tables, sparse=True)
+    if learner.method is not None and not learner.method.uses_base_loss:
+        return _method_alone(learner, learner.method, batch, tables, epoch, step)
     base = base_loss(tables, batch, reduction=learner.reduction).float()
     if learner.method is None:
         return base, {"loss": base.detach(), "base": base.detach()}
@@ -88,6 +90,17 @@ def _forward(learner: Learner, batch: Batch, epoch: int, step: int) -> tuple[Ten
     loss = base + kd
     metrics = {"loss": loss.detach(), "base": base.detach(), "kd": kd.detach()}
     return loss, metrics | {f"kd/{name}": value.detach() for name, value in parts.parts.items()}
+
+
+def _method_alone(
+    learner: Learner, method: Method, batch: Batch, tables: Tables, epoch: int, step: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of a method that leaves the base loss out; there is no ``base`` to report then."""
+    repeat = functools.partial(base_loss, reduction=learner.reduction)
+    parts: LossParts = method.loss(Step(batch, tables, epoch, step, repeat))
+    kd = parts.kd.float()
+    metrics = {"loss": kd.detach(), "kd": kd.detach()}
+    return kd, metrics | {f"kd/{name}": value.detach() for name, value in parts.parts.items()}
 
 
 def _update(learner: Learner, loss: Tensor) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ def test_overrides_reach_nested_values(write, study):
         ("student.model.dimm=5", "student.model.dimm.*dim"),
         ("student.model.dim=big", "student.model.dim.*'big'"),
         ("methods.rrd.options.topp=3", "methods.rrd.options.topp.*top"),
-        ("methods.rdd={}", "'rdd'.*Did you mean 'rrd'"),
+        ("methods.rrdd={}", "'rrdd'.*Did you mean 'rrd'"),
         ("methods.rrd.training.lrr=3", "methods.rrd.training.lrr.*lr"),
         ("seeds=[1, 1]", r"\[1, 1\]"),
         ("name=../up", "'../up'"),

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,22 @@ def test_a_dry_run_writes_nothing(fastkd, tmp_path, monkeypatch):
     fastkd("distill", "--preset", "demo", "--dry-run")
     fastkd("train", "--preset", "demo", "--dry-run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bd_says_what_a_refresh_takes_and_shows_it_going_on(fastkd, study, write, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastkd.cli.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("fastkd.distillation.bd._BLOCK_USERS", 100)
+    study["methods"] = {"bd": {"training": {"epochs": 1}, "options": {"update": 2}}}
+    study["teacher"]["training"]["epochs"] = 1
+    said = fastkd("distill", write(study), "--method", "bd", "--folder", tmp_path / "run").stderr.splitlines()
+    (line,) = [i for i, text in enumerate(said) if "draws by rank for each of 220 users out of 150 items" in text]
+    assert re.search(
+        r"bd seed 0: every 2 epochs .*: about .* s, .* moved, .* of scratch, numba \(predicted\)", said[line]
+    )
+    shares = [re.search(r"drawing by rank: (\d+) %", text) for text in said[line:]]
+    found = [int(share[1]) for share in shares if share]
+    assert found == sorted(found)
+    assert len(found) > 2
 
 
 def test_json_is_the_results_file(fastkd, study, write, tmp_path):

@@ -1,14 +1,18 @@
 import json
+import re
 
 import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from fastkd import ops
 from fastkd.cli.commands.recommend import read_users
+from fastkd.cli.progress import Counter
 from fastkd.cli.runs import load_run
 from fastkd.core.errors import DataError
 from fastkd.data import open_store
+from fastkd.evaluation import streaming
 
 USERS = [f"user-{u}" for u in range(50)]
 
@@ -83,6 +87,50 @@ def test_short_lists_are_told(fastkd, shop, tmp_path):
     root, _ = shop
     shown = fastkd("recommend", root / "run" / "teacher", "--k", "40", "--out", tmp_path / "l.csv").stderr
     assert "50 users have fewer than 40 items left" in shown
+
+
+def test_a_dry_run_tells_the_cost_and_ranks_nothing(fastkd, shop, tmp_path, monkeypatch):
+    root, _ = shop
+    run, out = root / "run" / "teacher", tmp_path / "l.csv"
+
+    def ranked(*_, **__):
+        raise AssertionError("ranked")
+
+    monkeypatch.setattr(ops, "rank_topk", ranked)
+    shown = fastkd("recommend", run, "--k", "5", "--out", out, "--dry-run").stdout
+    assert "50 users, 50 at a time: numba on cpu" in shown
+    assert re.search(r"predicted, [\d.e-]+ GB moved, [\d.]+ MB held beyond the tables \(modelled", shown)
+    assert "rank_topk: 50 users x 40 items, D = 8, K = 5" in shown
+    found = json.loads(fastkd("recommend", run, "--k", "5", "--out", out, "--dry-run", "--json").stdout)
+    assert (found["users"], found["chunks"], found["backend"]) == (50, 1, "numba")
+    assert found["predicted"]["seconds"] > 0
+    assert found["predicted"]["bytes_moved"] >= 40 * 8 * 4
+    assert "l.txt" in fastkd("recommend", run, "--k", "5", "--out", tmp_path / "l.txt", "--dry-run", code=2).stderr
+    assert "9999" in fastkd("recommend", run, "--k", "9999", "--out", out, "--dry-run", code=2).stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_goes_from_nothing_to_everybody(fastkd, shop, tmp_path, monkeypatch):
+    root, _ = shop
+    seen = []
+
+    def told(counter):
+        seen.append((counter.label, counter.done, counter.total, counter.rows))
+
+    monkeypatch.setattr(Counter, "advance", recording(Counter.advance, told))
+    monkeypatch.setattr(streaming, "_MAX_CHUNK", 16)
+    fastkd("recommend", root / "run" / "teacher", "--k", "5", "--out", tmp_path / "l.csv")
+    assert seen == [("recommending", done, 50, done) for done in (16, 32, 48, 50)]
+
+
+def recording(advance, told):
+    """``Counter.advance``, and ``told`` of the counter after it."""
+
+    def wrapped(counter, *arguments, **options):
+        advance(counter, *arguments, **options)
+        told(counter)
+
+    return wrapped
 
 
 def test_bad_input_is_named(fastkd, shop, finished, tmp_path):

@@ -1,14 +1,24 @@
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from fastkd.cli.runs import load_run
-from fastkd.cli.teachers import file_teacher
+from fastkd.cli.teachers import file_teacher, run_teacher
 from fastkd.core.errors import CheckpointError, TeacherError
 from fastkd.data import open_store
-from fastkd.models import ModelTeacher, TopKLists, save_lists, save_tables
+from fastkd.models import (
+    EmbeddingTeacher,
+    ModelTeacher,
+    StoredTeacher,
+    TeacherGroup,
+    TeacherTrajectory,
+    TopKLists,
+    save_lists,
+    save_tables,
+)
 
 
 @pytest.fixture
@@ -72,3 +82,67 @@ def test_absent_files_are_named(dataset, tmp_path, finished):
     info = yaml.safe_load((copy / "run.yaml").read_text()) | {"study": str(finished)}
     (copy / "run.yaml").write_text(yaml.safe_dump(info))
     assert file_teacher([str(copy)], dataset).model.dim == 16
+
+
+def test_several_teachers_are_a_group_and_a_folder_of_checkpoints_a_trajectory(finished, dataset, tmp_path):
+    live = ModelTeacher(load_run(finished / "teacher", dataset))
+    tables = live.tables()
+    np.save(tmp_path / "u.npy", tables.users.numpy())
+    np.save(tmp_path / "i.npy", tables.items.numpy())
+    states = tmp_path / "states"
+    states.mkdir()
+    for epoch in (2, 10):
+        save_tables(states / f"epoch{epoch}.safetensors", type(tables)(tables.users * epoch, tables.items))
+    save_lists(states / "epoch11.parquet", live.lists(dataset.num_items, None), num_items=dataset.num_items)
+    sources = [finished / "teacher", tmp_path / "u.npy", tmp_path / "i.npy", states]
+    teacher = file_teacher([str(s) for s in sources], dataset)
+    assert isinstance(teacher, TeacherGroup)
+    run, pair, folder = teacher.members
+    assert run.fingerprint() == live.fingerprint()
+    assert isinstance(pair, EmbeddingTeacher)
+    assert isinstance(folder, TeacherTrajectory)
+    assert [getattr(c, "path", states).stem for c in folder.checkpoints] == ["epoch2", "epoch10", "states"]
+    assert torch.equal(folder.lists(9, dataset.train).ids, live.lists(9, dataset.train).ids)
+
+
+KEPT = {
+    "ir_rrd": {"ranked": 5, "unranked": 5, "top": 20, "item_ranked": 4, "item_unranked": 4, "item_top": 20},
+    "dcd": {"ranked": 10, "top": 40},
+    "unkd": {"pairs": 6, "top": 30},
+    "hetcomp": {"update": 1, "ranked": 20, "list_length": 50},
+}
+
+
+def test_new_methods_run_on_a_file_with_a_teacher_that_kept_its_states(fastkd, study, write, tmp_path):
+    random = np.random.default_rng(0)
+    rows = [f"u{u}\ti{i}" for u in range(40) for i in random.permutation(60)[:12]]
+    (tmp_path / "log.tsv").write_text("user\titem\n" + "\n".join(rows) + "\n")
+    study["data"] = {"path": str(tmp_path / "log.tsv")}
+    study["teacher"]["training"] |= {"epochs": 4, "keep_every": 1, "eval_every": 4, "batch_size": 64}
+    study["student"]["training"] |= {"epochs": 3, "eval_every": 3}
+    study["methods"] = {name: {"options": {"weight": 0.01, **options}} for name, options in KEPT.items()}
+    for name in KEPT:
+        fastkd("distill", write(study), "--method", name, "--folder", tmp_path / "run")
+        assert (tmp_path / "run/students" / name / "seed0/test.json").is_file()
+    dataset = open_store(tmp_path / "run/data")
+    teacher = run_teacher(tmp_path / "run/teacher", dataset, kept=True)
+    assert isinstance(teacher, TeacherTrajectory)
+    assert [type(c) for c in teacher.checkpoints] == [StoredTeacher] * 3 + [ModelTeacher]
+    # The same states from files, beside a second teacher.
+    states = tmp_path / "run/teacher/trajectory"
+    del study["teacher"]
+    several = ("--teacher", states, "--teacher", states / "epoch-00001.safetensors")
+    out = fastkd("distill", write(study), "--method", "hetcomp", *several, "--folder", tmp_path / "group")
+    assert "from files" in out.stdout
+    assert (
+        "one teacher alone"
+        in fastkd(
+            "distill", write(study), "--method", "ir_rrd", *several, "--folder", tmp_path / "group", code=3
+        ).stderr
+    )
+
+
+def test_states_that_were_not_kept_are_asked_for_in_vain(finished, dataset):
+    assert isinstance(run_teacher(finished / "teacher", dataset), ModelTeacher)
+    with pytest.raises(TeacherError, match=r"keep_every asks for .* trained without keeping any"):
+        run_teacher(finished / "teacher", dataset, kept=True)

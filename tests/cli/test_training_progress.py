@@ -1,6 +1,9 @@
+import io
 from pathlib import Path
 
-from fastkd.cli.progress import Counter
+from rich.console import Console
+
+from fastkd.cli.progress import Counter, Display
 from fastkd.cli.training_progress import TrainingProgress
 from fastkd.training import RunInfo, TrainingConfig
 
@@ -29,6 +32,29 @@ def test_a_resumed_run_begins_where_it_was():
     counter = Counter("x", 1, "rows", lambda _: None)
     TrainingProgress(counter, TrainingConfig(epochs=3)).on_start(run(first=17))
     assert counter.done == 17
+
+
+def test_work_outside_the_steps_has_a_bar_of_its_own():
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    with Display(console) as display, display.counter("bd seed 0", 10) as counter:
+        shown = TrainingProgress(counter, TrainingConfig(), display.counter)
+        for done in (0, 30, 80):
+            shown.on_progress("drawing by rank", done, 80)
+            bars = [(t.description, t.completed, t.total) for t in display._progress.tasks]
+            assert bars[1:] == ([("bd seed 0: drawing by rank", done, 80)] if done < 80 else [])
+        shown.on_progress("drawing by rank", 0, 80)
+        shown.close()  # as after an error
+        assert len(display._progress.tasks) == 1
+    assert counter.text == ""
+
+
+def test_without_a_bar_the_share_stands_behind_the_counter():
+    counter = Counter("x", 1, "rows", lambda _: None)
+    shown = TrainingProgress(counter, TrainingConfig())
+    shown.on_progress("drawing by rank", 30, 80)
+    assert counter.text == "drawing by rank 37 %"
+    shown.on_progress("drawing by rank", 80, 80)
+    assert counter.text == ""
 
 
 def test_it_leaves_nothing_in_a_checkpoint():

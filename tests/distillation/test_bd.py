@@ -9,7 +9,8 @@ import torch
 from fastkd import Interactions, Seeds
 from fastkd.core.errors import CheckpointError, ConfigError, DataError
 from fastkd.distillation import build_method
-from tests.contracts.method_contract import MethodContract, bpr
+from tests.contracts.method_contract import MethodContract
+from tests.contracts.method_world import bpr
 
 
 def bce(scores: np.ndarray, given: np.ndarray, temperature: float) -> np.ndarray:
@@ -25,6 +26,7 @@ class TestBD(MethodContract):
     }  # fmt: skip
     sources = ("model",)
     own_modules = True
+    refuses_full_users = True
 
     @pytest.mark.parametrize("reduction", ["sum", "mean"])
     def test_loss_is_the_published_one_in_both_directions(self, reduction):
@@ -94,6 +96,19 @@ class TestBD(MethodContract):
         assert np.array_equal(world.method.negatives(1), window[1])
         world.method.begin_epoch(2, world.student)
         assert not np.array_equal(world.method.state_dict()["teacher_to_student"], window)
+
+    def test_a_refresh_is_foreseen_and_reported(self):
+        world = self.world(update=2)
+        told, seen = [], world.method.outlook(world.teacher, world.student, world.train, device="cpu")
+        assert (seen.every, seen.backend) == (2, "numba")
+        assert seen.seconds > 0
+        assert f"of {world.train.num_users} users out of {world.train.num_items} items" in seen.what
+        world.method.progress = lambda *state: told.append(state)
+        world.method.begin_epoch(0, world.student)
+        whole = 2 * world.train.num_users
+        assert told[0] == ("drawing by rank", 0, whole)
+        assert told[-1] == ("drawing by rank", whole, whole)
+        assert [done for _, done, _ in told] == sorted({done for _, done, _ in told})
 
     @pytest.mark.parametrize("sign", [1, -1])
     def test_learners_meet_items_that_they_misplace(self, sign):

@@ -22,6 +22,9 @@ def test_numbers_are_refused_by_name_and_value():
             checks.positive(temperature=value)
     with pytest.raises(ConfigError, match=r"weight must be a number of at least 0, got -0\.5"):
         checks.not_negative(weight=-0.5)
+    checks.finite(shift=-1.0)
+    with pytest.raises(ConfigError, match="shift must be a finite number, got inf"):
+        checks.finite(shift=float("inf"))
     with pytest.raises(ConfigError, match=r"sign=2 is not allowed\. One of: 1, -1"):
         checks.one_of("sign", 2, (1, -1))
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from fastkd.distillation.entities import padded_entities, weighted_entities
+from fastkd.distillation.entities import counted_rows, padded_entities, weighted_entities
 
 IDS = st.lists(st.integers(0, 9), max_size=12)
 
@@ -54,3 +54,12 @@ def test_no_value_is_read_back_before_the_count():
         assert entities.ids.shape == entities.weights.shape == (21,)
         with pytest.raises(DataDependentOutputException):
             int(count)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_rows_are_counted(reduction):
+    users = torch.tensor([7, 2, 7, 0, 7])
+    found = counted_rows(users, reduction=reduction)
+    assert found.ids.tolist() == [0, 2, 7]
+    assert found.weights.tolist() == pytest.approx([w / (5 if reduction == "mean" else 1) for w in (1, 1, 3)])
+    assert counted_rows(users[:0], reduction=reduction).ids.tolist() == []

@@ -11,6 +11,7 @@ from fastkd.core.errors import ConfigError, TeacherError
 from fastkd.distillation import build_method, rrd
 from fastkd.models import ListTeacher
 from tests.contracts.method_contract import MethodContract
+from tests.distillation.golden_numbers import compare, golden, ids
 
 
 def relaxed_loss(scores: np.ndarray, ranked: np.ndarray, unranked: np.ndarray) -> float:
@@ -23,6 +24,12 @@ class TestRRD(MethodContract):
     name = "rrd"
     options: ClassVar = {"ranked": 4, "unranked": 5, "top": 9, "temperature": 3.0, "weight": 0.1}
     sources = ("model", "embeddings", "lists")
+
+    def test_golden_numbers(self):
+        case = golden("rrd")
+        method = self.world(weight=case.weight).method
+        method._ranked, method._unranked = ids(case.ranked), ids(case.unranked)
+        compare(method, case)
 
     @pytest.mark.parametrize("reduction", ["sum", "mean"])
     def test_loss_is_the_published_one_over_distinct_users(self, reduction):

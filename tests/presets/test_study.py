@@ -38,7 +38,7 @@ def test_variants_of_a_method_stand_beside_each_other():
         ({"seeds": []}, r"\[\]"),
         ({"seeds": [0, 0]}, r"\[0, 0\]"),
         ({"seeds": [-1]}, r"\[-1\]"),
-        ({"methods": {"rdd": {}}}, "'rdd'.*Did you mean 'rrd'"),
+        ({"methods": {"rrdd": {}}}, "'rrdd'.*Did you mean 'rrd'"),
         ({"methods": {"r/d": {"method": "rrd"}}}, "r/d"),
         ({"methods": {"rrd": {"options": {"wight": 1}}}}, "wight.*Did you mean 'weight'"),
         ({"methods": {"rrd": {"options": {"weight": "much"}}}}, "methods.rrd.options.weight.*'much'"),

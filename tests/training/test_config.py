@@ -19,6 +19,7 @@ from fastkd.training import TrainingConfig
         ("seed", -5, "got -5"),
         ("patience", 0, "got 0"),
         ("checkpoint_every", 0, "got 0"),
+        ("keep_every", 0, "got 0"),
         ("log_every", 0, "got 0"),
         ("lr", 0.0, r"above 0, got 0\.0"),
         ("lr", float("nan"), "got nan"),
@@ -53,7 +54,8 @@ def test_survives_a_round_trip_through_plain_values():
 
 
 def test_device_and_checkpoint_period_do_not_decide_the_result():
-    first, second = TrainingConfig(), TrainingConfig(device="cpu", checkpoint_every=7)
+    first, second = TrainingConfig(), TrainingConfig(device="cpu", checkpoint_every=7, keep_every=2)
     assert first.result_mapping() == second.result_mapping()
     assert first.result_mapping() != TrainingConfig(lr=0.5).result_mapping()
-    assert set(first.result_mapping()) == {f.name for f in dataclasses.fields(first)} - {"device", "checkpoint_every"}
+    left_out = {"device", "checkpoint_every", "keep_every"}
+    assert set(first.result_mapping()) == {f.name for f in dataclasses.fields(first)} - left_out

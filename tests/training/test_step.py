@@ -71,6 +71,16 @@ def test_a_step_moves_what_it_should_and_drops_the_gradients():
     assert all(v.dim() == 0 and not v.requires_grad for v in values.values())
 
 
+def test_a_method_may_leave_the_base_loss_out():
+    class Alone(FakeMethod):
+        uses_base_loss = False
+
+    values = train_step(learner(Alone()), batch(), epoch=0, step=0)
+    both = train_step(learner(FakeMethod()), batch(), epoch=0, step=0)
+    assert set(values) == {"loss", "kd", "kd/hint"}
+    assert float(values["loss"]) == float(values["kd"]) == float(both["kd"]) > 0
+
+
 def test_the_method_sees_the_batch_the_counters_and_the_same_base_loss():
     seen = []
 

@@ -30,7 +30,11 @@ class Role(StrEnum):
 Methods = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--methods", "--method", metavar="A,B", help="Students to train; `none` is the plain one.", show_default="all"
+        "--methods",
+        "--method",
+        metavar="A,B",
+        help="Students to train; `none` is the plain one. A method the study lacks comes with default options.",
+        show_default="all",
     ),
 ]
 SeedList = Annotated[
@@ -44,7 +48,8 @@ TeacherFiles = Annotated[
     typer.Option(
         "--teacher",
         metavar="PATH",
-        help="Teacher from files: a run folder, .safetensors, two .npy (give the option twice), or lists .parquet.",
+        help="Teacher from files: a run folder, a folder of checkpoints, .safetensors, two .npy (the option "
+        "twice), or lists .parquet. Several teachers: give the option for each.",
     ),
 ]
 
@@ -72,8 +77,9 @@ def distill(
     from fastkd.cli.study import Selection
 
     find_data()
-    config = _study(study, preset, folder, overrides, teacher)
-    selection = Selection(methods=split_list(methods), seeds=seed_list(seeds))
+    names = split_list(methods)
+    config = _with_methods(_study(study, preset, folder, overrides, teacher), names or ())
+    selection = Selection(methods=names, seeds=seed_list(seeds))
     _go(config, folder, selection, dry_run=dry_run, json=json)
 
 
@@ -118,6 +124,20 @@ def _study(
             )
         return stored_study(folder)
     return study_config(preset, study, overrides or (), teacher=teacher or ())
+
+
+def _with_methods(config: StudyConfig, names: tuple[str, ...]) -> StudyConfig:
+    """Return the study with those methods of ``names`` that it lacks, with their default options."""
+    import dataclasses
+
+    from fastkd.distillation import METHODS
+    from fastkd.presets import MethodConfig
+
+    new = [name for name in names if name not in config.method_names() and name in METHODS]
+    if not new:
+        return config
+    note(f"not in the study, so with default options: {', '.join(new)}")
+    return dataclasses.replace(config, methods={**config.methods, **{name: MethodConfig() for name in new}})
 
 
 def _go(config: StudyConfig, folder: Path | None, selection: Selection, *, dry_run: bool, json: bool) -> None:

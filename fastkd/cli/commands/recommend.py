@@ -9,13 +9,14 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from fastkd.cli.console import count, duration, print_json, success
+from fastkd.cli.console import count, duration, print_json, print_text, success
 from fastkd.cli.options import Json, Run
 from fastkd.core.errors import DataError
 
 if TYPE_CHECKING:
     from fastkd.core.interactions import Interactions
     from fastkd.data import Dataset
+    from fastkd.serving import RecommendPreview
 
 
 def recommend(
@@ -30,6 +31,10 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Also recommend items the user has had.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the predicted path, time and bytes; rank nothing."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write each user's best items as rows (user, item, rank, score), in original ids.
@@ -42,14 +47,20 @@ def recommend(
     from fastkd.cli.progress import Display
     from fastkd.cli.runs import load_run
     from fastkd.data import open_store
-    from fastkd.serving import RecommendOptions
+    from fastkd.serving import RecommendOptions, preview
     from fastkd.serving import recommend as write
+    from fastkd.serving.recommend import check_request
 
     dataset = open_store(study_of(run) / "data")
     wanted = None if users is None else read_users(users, dataset)
     model = load_run(run, dataset)
     seen = None if include_seen else all_seen(dataset)
     total = dataset.num_users if wanted is None else len(wanted)
+    options = RecommendOptions(k=k)
+    if dry_run:
+        check_request(out, wanted, dataset.users)
+        show_preview(preview(model, total, exclude=seen, options=options), json=json)
+        return
     with Display() as display, display.counter("recommending", total, unit="users") as counter:
         result = write(
             model,
@@ -58,7 +69,7 @@ def recommend(
             item_ids=dataset.items,
             users=wanted,
             exclude=seen,
-            options=RecommendOptions(k=k),
+            options=options,
             progress=lambda done, _: counter.advance(done - counter.done, rows=done - counter.done),
         )
     values = {"path": str(out), "users": result.users, "rows": result.rows, "short_users": result.short_users}
@@ -69,6 +80,23 @@ def recommend(
     success(f"{out}: {result.rows:,} rows for {result.users:,} users in {duration(result.seconds)}, {rate}")
     if result.short_users:
         success(f"{result.short_users:,} users have fewer than {k} items left and get fewer rows")
+
+
+def show_preview(found: RecommendPreview, *, json: bool) -> None:
+    """Print what a call would do, by a model."""
+    plan = found.plan
+    if json:
+        values: dict[str, Any] = {name: getattr(found, name) for name in ("users", "chunk", "chunks")}
+        values |= {"backend": plan.backend, "device": plan.device, "algorithm": plan.algorithm}
+        predicted = {"seconds": found.seconds, "bytes_moved": found.bytes_moved, "memory_bytes": found.memory_bytes}
+        print_json(values | {"predicted": predicted})
+        return
+    print_text(
+        f"{found.users:,} users, {found.chunk:,} at a time: {plan.backend} on {plan.device}; "
+        f"{duration(found.seconds)} predicted, {found.bytes_moved / 1e9:.3g} GB moved, "
+        f"{found.memory_bytes / 1e6:.3g} MB held beyond the tables (modelled; writing not counted)"
+    )
+    print_text(str(plan))
 
 
 def all_seen(dataset: Dataset) -> Interactions:

@@ -1,0 +1,210 @@
+"""DCD: Dual Correction Distillation, the items on which the student's ranking is off.
+
+Lee and Kim, "Dual correction strategy for ranking distillation in top-N recommender system" (CIKM'21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastkd import ops
+from fastkd.core.errors import CheckpointError, ConfigError
+from fastkd.core.interactions import Interactions
+from fastkd.core.seeds import Seeds
+from fastkd.distillation._draws import draw_weighted
+from fastkd.distillation._sides import BLOCK, flipped, listed, narrow_lists, reduced, stretches
+from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
+from fastkd.distillation.cost import Cost, Shape, Work, distinct, held, ranking, scoring, storing
+from fastkd.distillation.entities import Reduction, weighted_entities
+from fastkd.distillation.method import METHODS, LossParts, Method, Step
+from fastkd.models.protocol import Recommender, Tables
+from fastkd.models.teacher import Teacher
+
+FLOOR = 1e-5
+"""Least weight of a listed item, so that a user whose ranks all agree draws evenly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCDConfig:
+    """Options of DCD; the defaults are those of the published configurations.
+
+    ``weight``: lambda, for a sum over distinct users beside a base loss summed over rows. ``ranked``: K items drawn of
+    each kind. ``top``: M, the teacher list they come from. ``temperature``: T of ``tanh(max((r_S - r_T) / T, 0))``.
+    ``order``: ``"teacher"`` sorts the under-estimated items by the teacher; ``"drawn"`` keeps the order of the draw, as
+    the reference code does, which a loss over an ordered list should not see. ``student_ranks``: over the
+    ``"unobserved"`` items, as the teacher's are, or over the whole ``"catalogue"``, as in the reference code, where a
+    user's training items push all his ranks down. ``update``: epochs between refreshes. ``item_weight``: of the same
+    loss for items over users (0: none); the paper names such a term, its weight is not known.
+    """
+
+    weight: float = 0.01
+    ranked: int = 100
+    top: int = 500
+    temperature: float = 10.0
+    order: Literal["teacher", "drawn"] = "teacher"
+    student_ranks: Literal["unobserved", "catalogue"] = "unobserved"
+    update: int = 1
+    item_weight: float = 0.0
+    reduction: Reduction = "sum"
+
+    def __post_init__(self) -> None:
+        not_negative(weight=self.weight, item_weight=self.item_weight)
+        at_least(1, ranked=self.ranked, top=self.top, update=self.update)
+        positive(temperature=self.temperature)
+        one_of("order", self.order, ("teacher", "drawn"))
+        one_of("student_ranks", self.student_ranks, ("unobserved", "catalogue"))
+        one_of("reduction", self.reduction, ("sum", "mean"))
+        if self.ranked > self.top:
+            raise ConfigError(f"ranked={self.ranked} items cannot come from a list of top={self.top}")
+
+
+def correction_weights(student_ranks: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return ``max(tanh(max(+-(r_S - r_T) / T, 0)), 1e-5)``, Float64[B, M] each: under- and over-estimated.
+
+    ``student_ranks``: r_S, Int64[B, M] from 1, of the teacher's list in its order, so ``r_T = 1 .. M``; 0 is padding
+    and has weight 0.
+    """
+    teacher_ranks = torch.arange(1, student_ranks.shape[1] + 1, device=student_ranks.device)
+    gap = (student_ranks - teacher_ranks).double() / temperature
+    padding = student_ranks <= 0
+    under, over = (torch.tanh(x.clamp(min=0)).clamp(min=FLOOR).masked_fill(padding, 0) for x in (gap, -gap))
+    return under, over
+
+
+class DCD(Method):
+    """Two draws per user from the teacher's list: what the student under-estimates, and what it over-estimates.
+
+    ``L(u)``: the relaxed Plackett-Luce loss of the under-estimated items in the teacher's order, with all the
+    over-estimated ones below them; an item may be in both. Only the reference code gives the weights; of the paper,
+    words. Lists are refreshed from the student every ``update`` epochs and kept in the checkpoint.
+    """
+
+    name: ClassVar[str] = "dcd"
+    paper: ClassVar[str] = "Lee and Kim, CIKM'21"
+    config_type: ClassVar[type[DCDConfig]] = DCDConfig
+    knowledge: ClassVar[str] = "ranked lists"
+    config: DCDConfig
+
+    @classmethod
+    def cost(cls, config: DCDConfig, at: Shape) -> Cost:
+        """Return the cost: a count of ranks over the catalogue at each refresh; 2 K items per distinct user."""
+        drawn, sides = 2 * config.ranked, 1 if config.item_weight == 0 else 2
+        counted = Work(at.users * at.items * float(np.log2(config.top + 1)))
+        items = distinct(at.batch_users * drawn, at.items) if sides == 2 else 0.0
+        rows = at.users + (at.items if sides == 2 else 0)
+        return Cost(
+            prepare=ranking(at.users, at.items, at.teacher_dim) * sides + storing(rows, config.top),
+            refresh=(ranking(at.users, at.items, at.dim) + counted) * sides + storing(rows, drawn),
+            every=config.update,
+            step=scoring(at.batch_users + items, drawn, at.dim),
+            memory=held(rows, config.top + drawn),
+        )
+
+    def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
+        """Rank the catalogue once with the teacher, and users for items where the item side has a weight."""
+        same_shape(teacher, student, train)
+        self._top = {"user": narrow_lists(teacher, self.config.top, train)}
+        self._seen = {"user": train}
+        if self.config.item_weight > 0:
+            self._seen["item"] = train.transpose()
+            self._top["item"] = narrow_lists(flipped(teacher), self.config.top, self._seen["item"])
+        self._start = -1
+        self._lists: dict[str, Tensor] = {}
+        self._device = device_of(student)
+
+    def begin_epoch(self, epoch: int, student: Recommender) -> None:
+        """Draw both lists anew from the student's ranks, every ``update`` epochs."""
+        start = epoch - epoch % self.config.update
+        if start == self._start:
+            return
+        tables = student.frozen_tables()
+        for side in self._top:
+            self._refresh(side, tables if side == "user" else Tables(tables.items, tables.users), start)
+        self._start = start
+
+    def _refresh(self, side: str, tables: Tables, epoch: int) -> None:
+        """Fill ``<side>/under`` and ``<side>/over``, Int32[rows, K], in blocks of rows."""
+        config, top, seen = self.config, self._top[side], self._seen[side]
+        lists = [torch.full((len(top), config.ranked), -1, dtype=torch.int32) for _ in range(2)]
+        seeds = [self.seeds.key(f"dcd/{side}/{kind}") >> 1 for kind in ("under", "over")]
+        for block in stretches(len(top), BLOCK):
+            rows, at = np.arange(block.start, block.stop), slice(block.start, block.stop)
+            ranks = ops.rank_of(
+                tables.users[at],
+                tables.items,
+                top[at].long().to(tables.items.device),
+                exclude=seen.rows(rows) if config.student_ranks == "unobserved" else None,
+                validate=False,
+            )
+            for kind, weights in enumerate(correction_weights(ranks.cpu(), config.temperature)):
+                positions = self._positions(rows, weights.log(), seeds[kind], epoch)
+                lists[kind][at] = top[at].gather(1, positions.clamp(min=0)).masked_fill(positions < 0, -1)
+            if self.progress is not None:
+                self.progress(f"ranking {side}s' lists", block.stop, len(top))
+        self._lists[f"{side}/under"], self._lists[f"{side}/over"] = (x.to(self._device) for x in lists)
+
+    def _positions(self, rows: NDArray[np.int64], log_weights: Tensor, seed: int, epoch: int) -> Tensor:
+        """Return Int64[B, K] positions of the list, ascending or, with ``order="drawn"``, as they were drawn."""
+        ranked = self.config.ranked
+        if self.config.order == "teacher":
+            return ops.sample_weighted(torch.from_numpy(rows), log_weights, ranked, seed=seed, epoch=epoch)
+        return draw_weighted(rows, log_weights, ranked, Seeds(seed).key("sample_weighted", epoch))
+
+    def loss(self, step: Step) -> LossParts:
+        """Return weight * reduction over distinct users, and the same for the items of their lists."""
+        config, tables = self.config, step.tables
+        if not self._lists:
+            raise ValueError("no lists yet: call begin_epoch(epoch, student) first")
+        users, weights = weighted_entities([step.batch.users])
+        empty = weights == 0
+        per_user = self._side("user", users, empty, tables.user_vectors(users), tables.items, tables.sparse)
+        by_users = reduced(per_user, weights, config.reduction)
+        parts, kd = {"dcd": by_users.detach()}, config.weight * by_users
+        if config.item_weight > 0:
+            lists = [self._lists[f"user/{kind}"][users].long() for kind in ("under", "over")]
+            items, item_weights = listed([x.masked_fill_(empty.unsqueeze(1), -1) for x in lists])
+            rows = items.clamp(min=0)
+            per_item = self._side("item", rows, items < 0, tables.item_vectors(rows), tables.users, tables.sparse)
+            by_items = reduced(per_item, item_weights, config.reduction)
+            parts["dcd_items"], kd = by_items.detach(), kd + config.item_weight * by_items
+        return LossParts(kd=kd, parts=parts)
+
+    def _side(self, side: str, rows: Tensor, empty: Tensor, vectors: Tensor, table: Tensor, sparse: bool) -> Tensor:
+        under, over = (
+            self._lists[f"{side}/{kind}"][rows].masked_fill_(empty.unsqueeze(1), -1) for kind in ("under", "over")
+        )
+        return ops.relaxed_ranking_from_embeddings(vectors, table, under, over, validate=False, sparse_grad=sparse)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the lists in use and the epoch they were made for."""
+        if self._start < 0:
+            return {}
+        return {
+            "start": np.array([self._start], dtype=np.int64),
+            **{k: v.cpu().numpy() for k, v in self._lists.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Restore :meth:`state_dict`, after ``prepare``; lists of another shape are refused."""
+        if not state:
+            self._start, self._lists = -1, {}
+            return
+        lists = {}
+        for side, top in self._top.items():
+            for name in (f"{side}/under", f"{side}/over"):
+                shape = (len(top), self.config.ranked)
+                if name not in state or state[name].shape != shape:
+                    got = list(state[name].shape) if name in state else "nothing"
+                    raise CheckpointError(f"dcd state {name}: expected lists of shape {list(shape)}, got {got}")
+                lists[name] = torch.from_numpy(np.array(state[name], dtype=np.int32)).to(self._device)
+        self._lists, self._start = lists, int(state["start"].reshape(-1)[0])
+
+
+METHODS.add(DCD.name, DCD)
