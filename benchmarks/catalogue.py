@@ -1,6 +1,6 @@
 """Losses over a whole catalogue on the CPU, forward and backward, against plain torch.
 
-    python benchmarks/catalogue.py [--rows 256] [--items 100000] [--width 64] [--threads 1]
+    python benchmarks/catalogue.py [--rows 256] [--items 100000] [--width 64] [--threads 1] [--compile] [--json FILE]
 
 Prints milliseconds (median), the ratio to fastkd, and the share of the time that the products alone take. Peers: torch
 with all scores, torch in chunks of users (recomputed in backward), and the same compiled.
@@ -9,9 +9,12 @@ with all scores, torch in chunks of users (recomputed in backward), and the same
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -70,6 +73,7 @@ def main() -> None:
     for name, default in (("rows", 256), ("items", 100_000), ("width", 64), ("threads", 1), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--compile", action="store_true", help="torch.compile as a peer too (takes a minute)")
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(given.threads)
@@ -97,11 +101,14 @@ def main() -> None:
         compiled = torch.compile(plain)
         calls["torch.compile, all scores"] = step(lambda: compiled(users, items, ids, probs))
     print(f"B={given.rows} N={given.items} D={given.width} K={TARGETS} float32, {given.threads} thread(s)")
-    base = 0.0
-    for name, call in calls.items():
-        took = median(call, given.repeats)
-        base = base or took
+    found = {name: round(median(call, given.repeats), 2) for name, call in calls.items()}
+    base = found["fastkd catalogue_softmax"]
+    for name, took in found.items():
         print(f"{name:42s} {took:9.1f} ms  {took / base:6.2f} x")
+    if given.json:
+        about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
+        shape = {"B": given.rows, "N": given.items, "D": given.width, "K": TARGETS, "threads": given.threads}
+        given.json.write_text(json.dumps({**about, **shape, "ms": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Listwise losses from embeddings on the CPU: forward and backward, beside torch eager, torch.compile and the bytes.
 
-    python benchmarks/listwise.py [--shape B N D K L]... [--threads 1] [--rounds 5] [--no-compile] [--json]
+    python benchmarks/listwise.py [--shape B N D K L]... [--threads 1] [--rounds 5] [--no-compile] [--json FILE]
 
 Peers run the same loss on the same random normal tensors, alternating, in one process; median of the rounds. The floor
 is the traffic that cannot be left out (each listed row read once, its gradient row read and written, the dense gradient
@@ -11,10 +11,12 @@ of the items: loss, coefficients and the gradient of the users, as a row-sparse 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     speed = bandwidth()
@@ -102,10 +104,15 @@ def main() -> None:
         row["times_faster_than"] = {n: round(ms[n] / ms["fastkd"], 2) for n in ("torch", "torch.compile") if n in ms}
         row["times_floor"] = round(ms["fastkd"] / row["floor_ms"], 2)
         row["coefficients_times_floor"] = round(ms["coefficients"] / row["coefficients_floor_ms"], 2)
-    report = {"torch": torch.__version__, "threads": given.threads, "GB_per_s": round(speed / 1e9, 2), "rows": found}
+    report = {
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "torch": torch.__version__,
+        "threads": given.threads,
+        "GB_per_s": round(speed / 1e9, 2),
+        "rows": found,
+    }
     if given.json:
-        print(json.dumps(report, indent=1))
-        return
+        given.json.write_text(json.dumps(report, indent=1) + "\n")
     print(f"torch {report['torch']}, {given.threads} thread(s), copy {report['GB_per_s']} GB/s")
     for row in found:
         print(*(f"{k}={v}" for k, v in row.items() if k != "floor_bytes"), sep="  ")
