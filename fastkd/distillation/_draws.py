@@ -1,45 +1,14 @@
-"""Draws that are functions of (key, row, slot): weighted positions of a list, and pairs of positions."""
+"""Draws that are functions of (key, row, slot): pairs of positions, and entries of rows in a random order."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fastkd.core.philox import philox4x32, uniform_open
 
 MIN_PAIR_TEMPERATURE = 0.5
 """Below, both positions of a pair are nearly always the first, and a pair of two would not come up."""
-
-_CELLS = 1 << 21
-
-
-def draw_weighted(rows: NDArray[np.int64], log_weights: Tensor, n: int, key: int) -> Tensor:
-    """Return Int64[B, n] positions drawn one after the other without replacement, in the order drawn.
-
-    Position m of a row comes with probability proportional to ``exp(log_weights[b, m])`` among those left; -inf is
-    never drawn, and rows that run out end in -1. The Gumbel trick: the n smallest of ``log E_m - log w_m``, E
-    exponential from word ``m % 4`` of the Philox block ``(m // 4, row low, row high, 0)``: with the key of
-    :func:`fastkd.ops.sample_weighted` the positions are those of that op, which returns them ascending. ``rows``: the
-    counter of each row. ``log_weights``: Float[B, M] on the CPU.
-    """
-    count, length = log_weights.shape
-    out = torch.full((count, n), -1, dtype=torch.int64)
-    width = min(n, length)
-    if width == 0:
-        return out
-    blocks = np.arange(-(-length // 4))
-    chunk = max(1, _CELLS // length)
-    for start in range(0, count, chunk):
-        part = slice(start, start + chunk)
-        ids = rows[part, None]
-        words = philox4x32((blocks[None, :], ids, ids >> 32, 0), key)
-        uniforms = uniform_open(np.stack(words, axis=2).reshape(len(ids), -1)[:, :length])
-        times = torch.from_numpy(np.log(-np.log(uniforms))) - log_weights[part].double()
-        first = times.topk(width, largest=False, sorted=True)
-        out[part, :width] = first.indices.masked_fill(first.values == torch.inf, -1)
-    return out
 
 
 def draw_pairs(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastkd.core.interactions import Interactions
 from fastkd.distillation.entities import Entities, weighted_entities
 from fastkd.models.teacher import EmbeddingTeacher, Teacher
 
@@ -24,15 +23,6 @@ def flipped(teacher: Teacher) -> EmbeddingTeacher:
 def stretches(rows: int, size: int) -> Iterator[range]:
     """Cut ``range(rows)`` into stretches of at most ``size``."""
     return (range(start, min(start + size, rows)) for start in range(0, rows, size))
-
-
-def narrow_lists(teacher: Teacher, top: int, seen: Interactions | None) -> Tensor:
-    """Return the teacher's lists of ``top`` as Int32[rows, min(top, columns)] on the CPU, made in blocks."""
-    width = min(top, teacher.num_items)
-    lists = torch.full((teacher.num_users, width), -1, dtype=torch.int32)
-    for block in stretches(teacher.num_users, BLOCK):
-        lists[block.start : block.stop] = teacher.lists(width, seen, users=block).ids.to("cpu", torch.int32)
-    return lists
 
 
 def listed(lists: list[Tensor]) -> Entities:

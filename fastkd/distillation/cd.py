@@ -21,9 +21,15 @@ from fastkd.distillation.checks import at_least, device_of, finite, not_negative
 from fastkd.distillation.cost import Cost, Shape, Work, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, counted_rows
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, block_lists, block_scores, teacher_lists, user_blocks
+from fastkd.distillation.refresh import Window, block_scores, teacher_lists, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
+
+ROUND = 64
+"""Lengths of the student's lists are multiples of it."""
+LEAST_BLOCK = 512
+LENGTHS = 16
+"""Users ranked by one call, at least, and calls that give each its own length: a call ranks hundreds at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,29 +132,48 @@ class CD(Method):
         if self.config.guide == "teacher":
             self._draw_from_lists(ids, epoch)
             return
-        tables = student.frozen_tables()
-        seed = self.seeds.key("cd/base") >> 1
-        width = self._top if self.config.guide == "student" else self.config.drawn
-        for users in user_blocks(self, len(ids), "drawing", width=width):
-            at = users.to(self._device)
-            if self.config.guide == "base":
-                drawn = ops.sample_unobserved(self._train, at, self.config.drawn, seed=seed, epoch=epoch)
-            else:
-                best = block_lists(tables, users, self._top, self._train)
-                drawn = self._draw(at, best, epoch)
-            ids[at] = drawn.to(torch.int32)
+        if self.config.guide == "student":
+            self._draw_from_student(ids, student.frozen_tables(), epoch)
+        else:
+            self._draw_evenly(ids, epoch)
         self._ids = ids
         self._score()
 
-    def _draw(self, users: Tensor, lists: Tensor, epoch: int) -> Tensor:
-        """Return items Int[b, n] of the users' lists, -1 for an empty one."""
-        positions = self._positions(users, lists, epoch)
-        return lists.gather(1, positions.clamp(min=0)).masked_fill(positions < 0, -1)
+    def _draw_evenly(self, ids: Tensor, epoch: int) -> None:
+        """Fill ``ids`` with untouched items."""
+        seed = self.seeds.key("cd/base") >> 1
+        for users in user_blocks(self, len(ids), "drawing", width=self.config.drawn):
+            at = users.to(self._device)
+            drawn = ops.sample_unobserved(self._train, at, self.config.drawn, seed=seed, epoch=epoch)
+            ids[at] = drawn.to(torch.int32)
 
-    def _positions(self, users: Tensor, lists: Tensor, epoch: int) -> Tensor:
+    def _draw_from_student(self, ids: Tensor, tables: Tables, epoch: int) -> None:
+        """Fill ``ids`` with the items at the ranks drawn, which do not depend on the student.
+
+        A ranking costs by its length, so the ranks are drawn first and users ranked in the order of their largest:
+        no list is much longer than its user needs. Lengths are rounded, for few different ones.
+        """
+        count = len(ids)
+        lengths = torch.from_numpy(self._train.num_items - self._train.degrees()).clamp(max=self._top)
+        ranks = torch.empty(count, self.config.drawn, dtype=torch.int32)
+        for users in user_blocks(self, count, "drawing", width=self.config.drawn):
+            ranks[users] = self._positions(users, lengths[users], epoch).to(torch.int32)
+        needed = (-(-(ranks.max(dim=1).values.long() + 1) // ROUND) * ROUND).clamp(max=self._top)
+        order, most = torch.argsort(needed, stable=True), max(LEAST_BLOCK, -(-count // LENGTHS))
+        for block in user_blocks(self, count, "ranking by the student", width=self._top, most=most):
+            users = order[block]
+            at, width = users.to(self._device), int(needed[users[-1]])
+            positions = ranks[users].to(self._device).long()
+            best = ops.rank_topk(tables.users[at], tables.items, width, exclude=self._train.rows(users.numpy())).ids
+            none = positions < 0
+            if width > 0:
+                ids[at] = best.gather(1, positions.clamp(min=0)).masked_fill(none, -1).to(torch.int32)
+
+    def _positions(self, users: Tensor, lengths: Tensor, epoch: int) -> Tensor:
+        """Return ranks Int64[b, n] from 0, -1 for an empty list."""
         return ops.sample_positions(
             users,
-            (lists >= 0).sum(1),
+            lengths,
             self.config.drawn,
             law=self.config.law,
             decay=self.config.gamma,
@@ -161,7 +186,7 @@ class CD(Method):
         scores = torch.full(ids.shape, -torch.inf, device=self._device)
         for users in user_blocks(self, len(ids), "drawing", width=self.config.drawn):
             rows = slice(int(users[0]), int(users[-1]) + 1)
-            lists, positions = self._lists[rows], self._positions(users, self._lists[rows], epoch)
+            lists, positions = self._lists[rows], self._positions(users, (self._lists[rows] >= 0).sum(1), epoch)
             at, none = positions.clamp(min=0), positions < 0
             ids[rows] = lists.gather(1, at).masked_fill(none, -1).to(self._device)
             scores[rows] = self._list_scores[rows].gather(1, at).masked_fill(none, -torch.inf).to(self._device)

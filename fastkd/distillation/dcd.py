@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd import ops
-from fastkd.core.errors import CheckpointError, ConfigError
+from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
-from fastkd.core.seeds import Seeds
-from fastkd.distillation._draws import draw_weighted
-from fastkd.distillation._sides import BLOCK, flipped, listed, narrow_lists, reduced, stretches
+from fastkd.distillation._sides import flipped, listed, reduced
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import Cost, Shape, Work, distinct, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, weighted_entities
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
+from fastkd.distillation.refresh import Window, teacher_ids, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
+
+KINDS = ("under", "over")
+"""What is drawn for a row: what the student under-estimates, and what it over-estimates."""
 
 FLOOR = 1e-5
 """Least weight of a listed item, so that a user whose ranks all agree draws evenly."""
@@ -110,65 +112,58 @@ class DCD(Method):
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Rank the catalogue once with the teacher, and users for items where the item side has a weight."""
         same_shape(teacher, student, train)
-        self._top = {"user": narrow_lists(teacher, self.config.top, train)}
+        config, host = self.config, torch.device("cpu")
+        self._top = {"user": teacher_ids(self, teacher, config.top, train, host)}
         self._seen = {"user": train}
-        if self.config.item_weight > 0:
+        if config.item_weight > 0:
             self._seen["item"] = train.transpose()
-            self._top["item"] = narrow_lists(flipped(teacher), self.config.top, self._seen["item"])
-        self._start = -1
-        self._lists: dict[str, Tensor] = {}
-        self._device = device_of(student)
+            turned, what = flipped(teacher), "ranking users for items"
+            self._top["item"] = teacher_ids(self, turned, config.top, self._seen["item"], host, what=what)
+        shapes = {f"{side}/{kind}": (len(top), config.ranked) for side, top in self._top.items() for kind in KINDS}
+        self._window = Window(self.name, config.update, shapes, device_of(student))
 
     def begin_epoch(self, epoch: int, student: Recommender) -> None:
         """Draw both lists anew from the student's ranks, every ``update`` epochs."""
-        start = epoch - epoch % self.config.update
-        if start == self._start:
+        if not self._window.due(epoch):
             return
-        tables = student.frozen_tables()
+        tables, lists = student.frozen_tables(), self._window.open(epoch)
         for side in self._top:
-            self._refresh(side, tables if side == "user" else Tables(tables.items, tables.users), start)
-        self._start = start
+            self._refresh(side, tables if side == "user" else Tables(tables.items, tables.users), lists)
 
-    def _refresh(self, side: str, tables: Tables, epoch: int) -> None:
+    def _refresh(self, side: str, tables: Tables, lists: Mapping[str, Tensor]) -> None:
         """Fill ``<side>/under`` and ``<side>/over``, Int32[rows, K], in blocks of rows."""
         config, top, seen = self.config, self._top[side], self._seen[side]
-        lists = [torch.full((len(top), config.ranked), -1, dtype=torch.int32) for _ in range(2)]
-        seeds = [self.seeds.key(f"dcd/{side}/{kind}") >> 1 for kind in ("under", "over")]
-        for block in stretches(len(top), BLOCK):
-            rows, at = np.arange(block.start, block.stop), slice(block.start, block.stop)
+        for rows in user_blocks(self, len(top), f"ranking {side}s' lists", width=config.top):
+            at = slice(int(rows[0]), int(rows[-1]) + 1)
             ranks = ops.rank_of(
                 tables.users[at],
                 tables.items,
                 top[at].long().to(tables.items.device),
-                exclude=seen.rows(rows) if config.student_ranks == "unobserved" else None,
+                exclude=seen.rows(rows.numpy()) if config.student_ranks == "unobserved" else None,
                 validate=False,
             )
-            for kind, weights in enumerate(correction_weights(ranks.cpu(), config.temperature)):
-                positions = self._positions(rows, weights.log(), seeds[kind], epoch)
-                lists[kind][at] = top[at].gather(1, positions.clamp(min=0)).masked_fill(positions < 0, -1)
-            if self.progress is not None:
-                self.progress(f"ranking {side}s' lists", block.stop, len(top))
-        self._lists[f"{side}/under"], self._lists[f"{side}/over"] = (x.to(self._device) for x in lists)
-
-    def _positions(self, rows: NDArray[np.int64], log_weights: Tensor, seed: int, epoch: int) -> Tensor:
-        """Return Int64[B, K] positions of the list, ascending or, with ``order="drawn"``, as they were drawn."""
-        ranked = self.config.ranked
-        if self.config.order == "teacher":
-            return ops.sample_weighted(torch.from_numpy(rows), log_weights, ranked, seed=seed, epoch=epoch)
-        return draw_weighted(rows, log_weights, ranked, Seeds(seed).key("sample_weighted", epoch))
+            for kind, weights in zip(KINDS, correction_weights(ranks.cpu(), config.temperature), strict=True):
+                positions = ops.sample_weighted(
+                    rows,
+                    weights.log(),
+                    config.ranked,
+                    order="drawn" if config.order == "drawn" else "list",
+                    seed=self.seeds.key(f"dcd/{side}/{kind}") >> 1,
+                    epoch=self._window.start,
+                )
+                drawn = top[at].gather(1, positions.clamp(min=0)).masked_fill(positions < 0, -1)
+                lists[f"{side}/{kind}"][at] = drawn.to(lists[f"{side}/{kind}"].device)
 
     def loss(self, step: Step) -> LossParts:
         """Return weight * reduction over distinct users, and the same for the items of their lists."""
         config, tables = self.config, step.tables
-        if not self._lists:
-            raise ValueError("no lists yet: call begin_epoch(epoch, student) first")
         users, weights = weighted_entities([step.batch.users])
         empty = weights == 0
         per_user = self._side("user", users, empty, tables.user_vectors(users), tables.items, tables.sparse)
         by_users = reduced(per_user, weights, config.reduction)
         parts, kd = {"dcd": by_users.detach()}, config.weight * by_users
         if config.item_weight > 0:
-            lists = [self._lists[f"user/{kind}"][users].long() for kind in ("under", "over")]
+            lists = [self._window[f"user/{kind}"][users].long() for kind in KINDS]
             items, item_weights = listed([x.masked_fill_(empty.unsqueeze(1), -1) for x in lists])
             rows = items.clamp(min=0)
             per_item = self._side("item", rows, items < 0, tables.item_vectors(rows), tables.users, tables.sparse)
@@ -177,34 +172,16 @@ class DCD(Method):
         return LossParts(kd=kd, parts=parts)
 
     def _side(self, side: str, rows: Tensor, empty: Tensor, vectors: Tensor, table: Tensor, sparse: bool) -> Tensor:
-        under, over = (
-            self._lists[f"{side}/{kind}"][rows].masked_fill_(empty.unsqueeze(1), -1) for kind in ("under", "over")
-        )
+        under, over = (self._window[f"{side}/{kind}"][rows].masked_fill_(empty.unsqueeze(1), -1) for kind in KINDS)
         return ops.relaxed_ranking_from_embeddings(vectors, table, under, over, validate=False, sparse_grad=sparse)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return the lists in use and the epoch they were made for."""
-        if self._start < 0:
-            return {}
-        return {
-            "start": np.array([self._start], dtype=np.int64),
-            **{k: v.cpu().numpy() for k, v in self._lists.items()},
-        }
+        return self._window.state_dict()
 
     def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Restore :meth:`state_dict`, after ``prepare``; lists of another shape are refused."""
-        if not state:
-            self._start, self._lists = -1, {}
-            return
-        lists = {}
-        for side, top in self._top.items():
-            for name in (f"{side}/under", f"{side}/over"):
-                shape = (len(top), self.config.ranked)
-                if name not in state or state[name].shape != shape:
-                    got = list(state[name].shape) if name in state else "nothing"
-                    raise CheckpointError(f"dcd state {name}: expected lists of shape {list(shape)}, got {got}")
-                lists[name] = torch.from_numpy(np.array(state[name], dtype=np.int32)).to(self._device)
-        self._lists, self._start = lists, int(state["start"].reshape(-1)[0])
+        self._window.load_state_dict(state)
 
 
 METHODS.add(DCD.name, DCD)

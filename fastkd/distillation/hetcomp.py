@@ -5,6 +5,7 @@ Kang et al., "Distillation from heterogeneous models for top-K recommendation" (
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,11 +19,12 @@ from fastkd import ops
 from fastkd.core.errors import CheckpointError, ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.distillation._draws import shuffled_heads
-from fastkd.distillation._sides import BLOCK, narrow_lists, reduced, stretches
+from fastkd.distillation._sides import BLOCK, reduced, stretches
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import VALUE, Cost, Shape, Work, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, weighted_entities
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
+from fastkd.distillation.refresh import teacher_ids
 from fastkd.models import rank_consensus
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
@@ -157,16 +159,13 @@ class HetComp(Method):
 
     def _state_lists(self, chosen: list[list[Teacher]]) -> list[Tensor]:
         """Return Int32[V, U, L] of each teacher."""
-        total, done, made = sum(len(states) for states in chosen), 0, []
-        for states in chosen:
-            lists = []
-            for state in states:
-                lists.append(narrow_lists(state, self.config.list_length, self._train))
-                done += 1
-                if self.progress is not None:
-                    self.progress("ranking by teachers' states", done, total)
-            made.append(torch.stack(lists))
-        return made
+        host, counts = torch.device("cpu"), [len(states) for states in chosen]
+        lists: list[Tensor] = []
+        for state in itertools.chain(*chosen):
+            what = f"ranking by teachers' states, {len(lists) + 1} of {sum(counts)}"
+            lists.append(teacher_ids(self, state, self.config.list_length, self._train, host, what=what))
+        ends = itertools.accumulate(counts)
+        return [torch.stack(lists[end - count : end]) for end, count in zip(ends, counts, strict=True)]
 
     def _reset(self) -> None:
         shape = (self._train.num_users, len(self._lists))

@@ -17,11 +17,12 @@ from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.core.philox import philox4x32
 from fastkd.core.seeds import Seeds
-from fastkd.distillation._sides import BLOCK, flipped, listed, narrow_lists, reduced, stretches
+from fastkd.distillation._sides import BLOCK, flipped, listed, reduced, stretches
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import Cost, Shape, distinct, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, weighted_entities
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
+from fastkd.distillation.refresh import teacher_ids
 from fastkd.models.protocol import Recommender
 from fastkd.models.teacher import Teacher
 from fastkd.sampling import NegativeSampler
@@ -144,9 +145,10 @@ class IRRRD(Method):
         config, seeds = self.config, self.seeds
         same_shape(teacher, student, train)
         turned, seen = flipped(teacher), train.transpose()
-        top = narrow_lists(teacher, config.top, train)
+        host = torch.device("cpu")
+        top = teacher_ids(self, teacher, config.top, train, host)
         self._users = Side(top, train, (config.ranked, config.unranked), config.temperature, seeds, "rrd")
-        top = narrow_lists(turned, config.item_top, seen)
+        top = teacher_ids(self, turned, config.item_top, seen, host, what="ranking users for items")
         counts = (config.item_ranked, config.item_unranked)
         self._items = Side(top, seen, counts, config.item_temperature, seeds, "ir_rrd/items")
         self._device = device_of(student)

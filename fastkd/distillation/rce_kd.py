@@ -22,7 +22,7 @@ from fastkd.distillation.checks import at_least, device_of, not_negative, one_of
 from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, counted_rows
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, block_lists, block_scores, teacher_lists, user_blocks
+from fastkd.distillation.refresh import Window, block_lists, block_scores, teacher_ids, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -116,7 +116,7 @@ class RCEKD(Method):
         config, self._device = self.config, device_of(student)
         tables = teacher.tables()
         self._teacher = Tables(tables.users.to(self._device), tables.items.to(self._device))
-        self._wanted, _ = teacher_lists(self, teacher, config.listed, None, self._device)
+        self._wanted = teacher_ids(self, teacher, config.listed, None, self._device)
         users = train.num_users
         shapes = {"best": (users, config.listed), "mixed": (users, config.drawn + config.listed)}
         self._window = Window(self.name, config.update, shapes, self._device)

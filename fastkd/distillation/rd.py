@@ -21,7 +21,7 @@ from fastkd.distillation.checks import at_least, device_of, not_negative, one_of
 from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, counted_rows
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, teacher_lists, user_blocks
+from fastkd.distillation.refresh import Window, teacher_ids, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -115,7 +115,7 @@ class RD(Method):
         same_shape(teacher, student, train)
         device = device_of(student)
         self._train = train
-        self._ids, _ = teacher_lists(self, teacher, self.config.listed, train, device)
+        self._ids = teacher_ids(self, teacher, self.config.listed, train, device)
         self._seed = self.seeds.key("rd/samples") >> 1
         shapes = {"ranks": tuple(self._ids.shape)} if self.config.ranks == "exact" else {}
         self._window = Window(self.name, self.config.update, shapes, device)

@@ -15,19 +15,19 @@ from fastkd.core.errors import CheckpointError
 from fastkd.core.interactions import Interactions
 from fastkd.distillation.method import Method
 from fastkd.models.protocol import Tables
-from fastkd.models.teacher import Teacher
+from fastkd.models.teacher import Teacher, TopKLists
 
 USER_BLOCK = 8192
 BLOCK_CELLS = 1 << 24
 """Users ranked by one sweep and entries of their lists: bound what a refresh holds beside its result."""
 
 
-def user_blocks(method: Method, users: int, what: str, *, width: int = 1) -> Iterator[Tensor]:
+def user_blocks(method: Method, users: int, what: str, *, width: int = 1, most: int | None = None) -> Iterator[Tensor]:
     """Cut all users into blocks of ids Int64[b] and tell ``method.progress`` of each that is done.
 
-    ``width``: cells a user needs while its block is at work, which bounds the block.
+    ``width``: cells a user needs while its block is at work, which bounds the block, as ``most`` users do.
     """
-    size = max(1, min(USER_BLOCK, BLOCK_CELLS // max(1, width)))
+    size = max(1, min(USER_BLOCK if most is None else min(most, USER_BLOCK), BLOCK_CELLS // max(1, width)))
     for start in range(0, users, size):
         stop = min(start + size, users)
         yield torch.arange(start, stop)
@@ -44,12 +44,30 @@ def teacher_lists(
     """
     ids = torch.full((teacher.num_users, k), -1, dtype=torch.int32, device=device)
     scores = torch.full((teacher.num_users, k), -torch.inf, device=device)
-    for users in user_blocks(method, teacher.num_users, "ranking by the teacher", width=k):
-        rows = range(int(users[0]), int(users[-1]) + 1)
-        best = teacher.lists(k, exclude, users=rows)
-        ids[rows.start : rows.stop] = best.ids.to(device, torch.int32)
-        scores[rows.start : rows.stop] = best.scores.to(device)
+    for rows, best in _ranked(method, teacher, k, exclude, "ranking by the teacher"):
+        ids[rows, : best.ids.shape[1]] = best.ids.to(device, torch.int32)
+        scores[rows, : best.ids.shape[1]] = best.scores.to(device)
     return ids, scores
+
+
+def teacher_ids(
+    method: Method, teacher: Teacher, k: int, exclude: Interactions | None, device: torch.device,
+    *, what: str = "ranking by the teacher",
+) -> Tensor:  # fmt: skip
+    """Return the lists of :func:`teacher_lists` without their scores, Int32[U, k]; ``what`` is told as progress."""
+    ids = torch.full((teacher.num_users, k), -1, dtype=torch.int32, device=device)
+    for rows, best in _ranked(method, teacher, k, exclude, what):
+        ids[rows, : best.ids.shape[1]] = best.ids.to(device, torch.int32)
+    return ids
+
+
+def _ranked(
+    method: Method, teacher: Teacher, k: int, exclude: Interactions | None, what: str
+) -> Iterator[tuple[slice, TopKLists]]:
+    width = min(k, teacher.num_items)
+    for users in user_blocks(method, teacher.num_users, what, width=k):
+        rows = range(int(users[0]), int(users[-1]) + 1)
+        yield slice(rows.start, rows.stop), teacher.lists(width, exclude, users=rows)
 
 
 def block_lists(tables: Tables, users: Tensor, k: int, exclude: Interactions | None) -> Tensor:

@@ -18,6 +18,7 @@ from fastkd.distillation.checks import at_least, device_of, not_negative, one_of
 from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, weighted_entities
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
+from fastkd.distillation.refresh import teacher_ids
 from fastkd.models.protocol import Recommender
 from fastkd.models.teacher import Teacher
 from fastkd.sampling import NegativeSampler
@@ -83,9 +84,7 @@ class RRD(Method):
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Rank the catalogue once with the teacher: ``top`` items per user, kept as int32."""
         same_shape(teacher, student, train)
-        lists = teacher.lists(self.config.top, train)
-        # int32: these lists are the largest thing the method keeps.
-        self._top: Tensor = lists.ids.cpu().to(torch.int32)
+        self._top = teacher_ids(self, teacher, self.config.top, train, torch.device("cpu"))
         self._lengths = (self._top >= 0).sum(1)
         self._sampler = NegativeSampler(train, seed=self.seeds.key("rrd/unranked") >> 1)
         self._device = device_of(student)

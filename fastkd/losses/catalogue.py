@@ -16,12 +16,11 @@ class _CatalogueLoss(_RowLoss):
     def __init__(
         self, *, temperature: float = 1.0, reduction: Reduction = "sum", validate: bool = True, backend: str = "auto"
     ) -> None:
-        super().__init__(reduction=reduction, backend=backend)
+        super().__init__(reduction=reduction, validate=validate, backend=backend)
         self.temperature = temperature
-        self.validate = validate
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}, {super().extra_repr()}, validate={self.validate}"
+        return f"temperature={self.temperature}, {super().extra_repr()}"
 
     def _options(self) -> dict[str, Any]:
         return {"temperature": self.temperature, "validate": self.validate, "backend": self.backend}

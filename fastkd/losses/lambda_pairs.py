@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
 from fastkd import ops
 from fastkd.core.errors import did_you_mean
-from fastkd.losses.modules import Reduction, _RowLoss
+from fastkd.losses.modules import _RowLoss
 from fastkd.ops.lambda_pairs import WEIGHTS, PairWeights
 
 
@@ -19,11 +20,9 @@ class LambdaLoss(_RowLoss):
         self,
         weights: PairWeights = "lambdarank",
         sigma: float = 1.0,
-        *,
-        reduction: Reduction = "sum",
-        backend: str = "auto",
+        **options: Any,
     ) -> None:
-        super().__init__(reduction=reduction, backend=backend)
+        super().__init__(**options)
         if weights not in WEIGHTS:
             hint = did_you_mean(str(weights), WEIGHTS)
             raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}.{hint}")
@@ -37,7 +36,7 @@ class LambdaLoss(_RowLoss):
     def forward(self, scores: Tensor, gains: Tensor | None = None) -> Tensor:
         """Return the loss of ``scores`` Float[B, K], best first by the teacher, and what they are worth."""
         rows = ops.lambda_pairs(scores, gains, weights=self.weights, sigma=self.sigma, backend=self.backend)
-        return self._reduce(rows)
+        return self._reduce(rows, ("scores", scores), ("gains", gains))
 
     def from_embeddings(
         self,
@@ -46,10 +45,17 @@ class LambdaLoss(_RowLoss):
         ids: Tensor,
         gains: Tensor | None = None,
         *,
-        validate: bool = True,
+        validate: bool | None = None,
     ) -> Tensor:
         """Return the loss of vectors; see :func:`fastkd.ops.lambda_pairs_from_embeddings`."""
         rows = ops.lambda_pairs_from_embeddings(
-            users, items, ids, gains, weights=self.weights, sigma=self.sigma, validate=validate, backend=self.backend
+            users,
+            items,
+            ids,
+            gains,
+            weights=self.weights,
+            sigma=self.sigma,
+            validate=self._checks(validate),
+            backend=self.backend,
         )
         return self._reduce(rows)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from fastkd import ops
 from fastkd.core.errors import did_you_mean
+from fastkd.ops._refuse import refuse_nan_scores
 from fastkd.ops.listnet import check_temperature
 
 Reduction = Literal["sum", "mean", "none"]
@@ -16,20 +17,31 @@ _REDUCTIONS = ("sum", "mean", "none")
 
 
 class _RowLoss(nn.Module):
-    """A loss per row, then ``reduction`` over rows; the mean of no rows is 0."""
+    """A loss per row, then ``reduction`` over rows; the mean of no rows is 0.
 
-    def __init__(self, *, reduction: Reduction = "sum", backend: str = "auto") -> None:
+    ``validate``: on the CPU refuse a loss of scores that comes out NaN, naming the value that made it.
+    """
+
+    def __init__(self, *, reduction: Reduction = "sum", validate: bool = True, backend: str = "auto") -> None:
         super().__init__()
         if reduction not in _REDUCTIONS:
             hint = did_you_mean(str(reduction), _REDUCTIONS)
             raise ValueError(f"reduction must be one of {', '.join(_REDUCTIONS)}, got {reduction!r}.{hint}")
         self.reduction = reduction
+        self.validate = validate
         self.backend = backend
 
     def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}, backend={self.backend!r}"
+        checked = "" if self.validate else ", validate=False"
+        return f"reduction={self.reduction!r}, backend={self.backend!r}{checked}"
 
-    def _reduce(self, rows: Tensor) -> Tensor:
+    def _checks(self, validate: bool | None) -> bool:
+        return self.validate if validate is None else validate
+
+    def _reduce(self, rows: Tensor, *given: tuple[str, Tensor | None]) -> Tensor:
+        """``given``: the scores and constants of the rows, by name."""
+        if given and self.validate:
+            refuse_nan_scores(rows, *given)
         if self.reduction == "none":
             return rows
         return rows.sum() if self.reduction == "sum" else rows.sum() / max(rows.shape[0], 1)
@@ -43,7 +55,8 @@ class RelaxedRankingLoss(_RowLoss):
 
     def forward(self, ranked: Tensor, unranked: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss of scores ``ranked`` Float[B, K], best first, and ``unranked`` Float[B, L]."""
-        return self._reduce(ops.relaxed_ranking(ranked, unranked, weights=weights, backend=self.backend))
+        rows = ops.relaxed_ranking(ranked, unranked, weights=weights, backend=self.backend)
+        return self._reduce(rows, ("ranked", ranked), ("unranked", unranked), ("weights", weights))
 
     def from_embeddings(
         self,
@@ -53,11 +66,17 @@ class RelaxedRankingLoss(_RowLoss):
         unranked_ids: Tensor,
         weights: Tensor | None = None,
         *,
-        validate: bool = True,
+        validate: bool | None = None,
     ) -> Tensor:
         """Return the loss of vectors; see :func:`fastkd.ops.relaxed_ranking_from_embeddings`."""
         rows = ops.relaxed_ranking_from_embeddings(
-            users, items, ranked_ids, unranked_ids, weights=weights, validate=validate, backend=self.backend
+            users,
+            items,
+            ranked_ids,
+            unranked_ids,
+            weights=weights,
+            validate=self._checks(validate),
+            backend=self.backend,
         )
         return self._reduce(rows)
 
@@ -71,7 +90,7 @@ class _PairwiseLoss(_RowLoss):
         rows = ops.pairwise(
             positive, negative, loss=self._loss, margin=self.margin, weights=weights, backend=self.backend
         )
-        return self._reduce(rows)
+        return self._reduce(rows, ("positive", positive), ("negative", negative), ("weights", weights))
 
     def from_embeddings(
         self,
@@ -81,12 +100,12 @@ class _PairwiseLoss(_RowLoss):
         negative_ids: Tensor,
         weights: Tensor | None = None,
         *,
-        validate: bool = True,
+        validate: bool | None = None,
     ) -> Tensor:
         """Return the loss of vectors; see :func:`fastkd.ops.pairwise_from_embeddings`."""
         rows = ops.pairwise_from_embeddings(
             users, items, positive_ids, negative_ids, loss=self._loss, margin=self.margin, weights=weights,
-            validate=validate, backend=self.backend,
+            validate=self._checks(validate), backend=self.backend,
         )  # fmt: skip
         return self._reduce(rows)
 
@@ -100,8 +119,8 @@ class MarginLoss(_PairwiseLoss):
 
     _loss = "margin"
 
-    def __init__(self, margin: float = 1.0, *, reduction: Reduction = "sum", backend: str = "auto") -> None:
-        super().__init__(reduction=reduction, backend=backend)
+    def __init__(self, margin: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
         if not -math.inf < margin < math.inf:
             raise ValueError(f"margin must be a finite number, got {margin!r}")
         self.margin = margin
@@ -115,7 +134,8 @@ class WeightedBCELoss(_RowLoss):
 
     def forward(self, scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss of logits ``scores`` Float[B, C] and probabilities ``targets`` Float[B, C]."""
-        return self._reduce(ops.weighted_bce(scores, targets, weights=weights, backend=self.backend))
+        rows = ops.weighted_bce(scores, targets, weights=weights, backend=self.backend)
+        return self._reduce(rows, ("scores", scores), ("targets", targets), ("weights", weights))
 
     def from_embeddings(
         self,
@@ -125,11 +145,11 @@ class WeightedBCELoss(_RowLoss):
         targets: Tensor,
         weights: Tensor | None = None,
         *,
-        validate: bool = True,
+        validate: bool | None = None,
     ) -> Tensor:
         """Return the loss of vectors; see :func:`fastkd.ops.weighted_bce_from_embeddings`."""
         rows = ops.weighted_bce_from_embeddings(
-            users, items, ids, targets, weights=weights, validate=validate, backend=self.backend
+            users, items, ids, targets, weights=weights, validate=self._checks(validate), backend=self.backend
         )
         return self._reduce(rows)
 
@@ -141,11 +161,9 @@ class SoftBCELoss(_RowLoss):
         self,
         temperature: float = 1.0,
         shift: float = 0.0,
-        *,
-        reduction: Reduction = "sum",
-        backend: str = "auto",
+        **options: Any,
     ) -> None:
-        super().__init__(reduction=reduction, backend=backend)
+        super().__init__(**options)
         check_temperature(temperature)
         self.temperature, self.shift = temperature, shift
 
@@ -157,7 +175,7 @@ class SoftBCELoss(_RowLoss):
         rows = ops.soft_bce(
             scores, teacher, temperature=self.temperature, shift=self.shift, weights=weights, backend=self.backend
         )
-        return self._reduce(rows)
+        return self._reduce(rows, ("scores", scores), ("teacher", teacher), ("weights", weights))
 
     def from_embeddings(
         self,
@@ -167,12 +185,12 @@ class SoftBCELoss(_RowLoss):
         teacher: Tensor,
         weights: Tensor | None = None,
         *,
-        validate: bool = True,
+        validate: bool | None = None,
     ) -> Tensor:
         """Return the loss of vectors; see :func:`fastkd.ops.soft_bce_from_embeddings`."""
         rows = ops.soft_bce_from_embeddings(
             users, items, ids, teacher, temperature=self.temperature, shift=self.shift, weights=weights,
-            validate=validate, backend=self.backend,
+            validate=self._checks(validate), backend=self.backend,
         )  # fmt: skip
         return self._reduce(rows)
 
@@ -183,8 +201,8 @@ class ListNetLoss(_RowLoss):
     Over sampled ids with one certain target it is the sampled softmax. No factor T^2.
     """
 
-    def __init__(self, temperature: float = 1.0, *, reduction: Reduction = "sum", backend: str = "auto") -> None:
-        super().__init__(reduction=reduction, backend=backend)
+    def __init__(self, temperature: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
         check_temperature(temperature)
         self.temperature = temperature
 
@@ -193,13 +211,20 @@ class ListNetLoss(_RowLoss):
 
     def forward(self, scores: Tensor, teacher: Tensor) -> Tensor:
         """Return the loss of the student's and the teacher's scores of a list, both Float[B, C]."""
-        return self._reduce(ops.listnet(scores, teacher, temperature=self.temperature, backend=self.backend))
+        rows = ops.listnet(scores, teacher, temperature=self.temperature, backend=self.backend)
+        return self._reduce(rows, ("scores", scores), ("teacher", teacher))
 
     def from_embeddings(
-        self, users: Tensor, items: Tensor, ids: Tensor, teacher: Tensor, *, validate: bool = True
+        self, users: Tensor, items: Tensor, ids: Tensor, teacher: Tensor, *, validate: bool | None = None
     ) -> Tensor:
         """Return the loss of vectors; see :func:`fastkd.ops.listnet_from_embeddings`."""
         rows = ops.listnet_from_embeddings(
-            users, items, ids, teacher, temperature=self.temperature, validate=validate, backend=self.backend
+            users,
+            items,
+            ids,
+            teacher,
+            temperature=self.temperature,
+            validate=self._checks(validate),
+            backend=self.backend,
         )
         return self._reduce(rows)

@@ -26,8 +26,10 @@ from fastkd.ops.sample_unobserved import sample_unobserved
 from fastkd.ops.sample_weighted import sample_weighted
 from fastkd.ops.sampled_softmax import sampled_softmax
 from fastkd.ops.score_topk_chunked import score_topk_chunked
-from fastkd.ops.soft_bce import soft_bce, soft_bce_from_embeddings
-from fastkd.ops.weighted_bce import weighted_bce, weighted_bce_from_embeddings
+from fastkd.ops.soft_bce import soft_bce
+from fastkd.ops.soft_bce_from_embeddings import soft_bce_from_embeddings
+from fastkd.ops.weighted_bce import weighted_bce
+from fastkd.ops.weighted_bce_from_embeddings import weighted_bce_from_embeddings
 
 __all__ = [
     "DiscrepancyExplanation",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastkd.core.interactions import Interactions
-from fastkd.ops._checks import check_device, check_float, check_ids, check_range, check_rows
+from fastkd.ops._checks import check_device, check_float, check_ids, check_one_dtype, check_range, check_rows
 from fastkd.ops._library import (
     below_autograd,
     compute_dtype,
@@ -38,6 +38,7 @@ def check_tables(users: Tensor, items: Tensor, names: tuple[str, str] = ("users"
     check_float(names[0], users, "B D")
     check_float(names[1], items, "N D")
     check_device(names[0], users, names[1], items)
+    check_one_dtype(names[0], users, names[1], items)
     if users.shape[1] != items.shape[1]:
         shapes = f"{list(users.shape)} and {list(items.shape)}"
         raise ValueError(f"{names[0]} and {names[1]} must have the same width D, got {shapes}")

@@ -46,6 +46,15 @@ def check_device(first: str, a: Tensor, second: str, b: Tensor) -> None:
         raise ValueError(f"{first} and {second} must be on the same device, got {a.device} and {b.device}")
 
 
+def check_one_dtype(first: str, a: Tensor, second: str, b: Tensor) -> None:
+    """Refuse two tables of different dtypes, save under autocast, which makes some of them half precision."""
+    if a.dtype != b.dtype and not torch.is_autocast_enabled(a.device.type):
+        raise TypeError(
+            f"{first} and {second} must have one dtype, got {first} {a.dtype} and {second} {b.dtype}; convert one of "
+            f"them, for example {first}.to({b.dtype})"
+        )
+
+
 def check_constant(name: str, tensor: Tensor | None, like_name: str, like: Tensor) -> None:
     """Refuse an optional constant (weights, targets) of another shape or device, or one that wants a gradient."""
     if tensor is None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastkd.ops._checks import check_device, check_float, check_ids, check_rows
+from fastkd.ops._checks import check_device, check_float, check_ids, check_one_dtype, check_rows
 from fastkd.ops._library import Op, below_autograd, compute_dtype, define, launch, needs_gradient, once, quick, shortcut
 from fastkd.ops.gather_dot import rows_of_table, wants_rows
 
@@ -23,6 +23,7 @@ def check_tables(users: Tensor, items: Tensor, *lists: tuple[str, Tensor, str]) 
     if users.shape[1] != items.shape[1]:
         raise ValueError(f"users and items must have the same width D, got {list(users.shape)} and {list(items.shape)}")
     check_device("users", users, "items", items)
+    check_one_dtype("users", users, "items", items)
     for name, listed, axes in lists:
         check_ids(name, listed, axes)
         check_rows("users", users, name, listed)

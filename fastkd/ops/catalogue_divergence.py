@@ -13,6 +13,7 @@ from fastkd.ops._catalogue import Exclude, check_tables, exclusion, scale_of
 from fastkd.ops._checks import check_device
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import below_autograd, compute_dtype, define, launch, needs_gradient, once, shortcut
+from fastkd.ops._refuse import catalogue_reads, refuse_nan
 
 Kind = Literal["cross_entropy", "forward_kl", "reverse_kl", "jensen_shannon"]
 KINDS = ("cross_entropy", "forward_kl", "reverse_kl", "jensen_shannon")
@@ -57,8 +58,13 @@ def catalogue_divergence(
     indptr, indices = exclusion(exclude, tables[0], tables[1].shape[0], validate=validate)
     chosen = choose("catalogue_divergence", backend, tables[0].device.type)
     if chosen == "reference":
-        return reference.catalogue_divergence(*tables, indptr, indices, kind=kind, scale=scale)
-    loss: Tensor = _call(*tables, indptr, indices, kind, scale, chosen)
+        loss = reference.catalogue_divergence(*tables, indptr, indices, kind=kind, scale=scale)
+    else:
+        loss = _call(*tables, indptr, indices, kind, scale, chosen)
+    if validate:
+        pairs = [(f"{who} users", users, f"{who} items", items)
+                 for who, (users, items) in (("student", student), ("teacher", teacher))]  # fmt: skip
+        refuse_nan(loss, lambda b: catalogue_reads(b, pairs, indptr, indices))
     return loss
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from fastkd.kernels.reference import catalogue_logsumexp as reference
 from fastkd.ops._catalogue import Exclude, check_bias, check_tables, define_catalogue, exclusion, scale_of
 from fastkd.ops._dispatch import choose
+from fastkd.ops._refuse import catalogue_reads, refuse_nan
 
 
 def catalogue_logsumexp(
@@ -25,7 +26,8 @@ def catalogue_logsumexp(
     ``exclude``: items left out of the sum, exactly and not subtracted afterwards: Int[B, E], padded with -1, in any
     order, repeats allowed; or :class:`~fastkd.core.Interactions`, row b for ``users[b]``.
     ``temperature``: positive. ``item_bias``: Float[N], a constant; -inf leaves an item out for everybody.
-    ``validate``: refuse excluded ids outside [-1, N); on a GPU it waits for the device.
+    ``validate``: refuse excluded ids outside [-1, N), for which a GPU is waited for; on the CPU also a value that comes
+    out NaN, naming the NaN or infinity that made it.
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     Returns Float[B], float32 at least, -inf where nothing is allowed. Differentiable to users and items (dense). One
@@ -40,8 +42,12 @@ def catalogue_logsumexp(
     indptr, indices = exclusion(exclude, users, items.shape[0], validate=validate)
     chosen = choose("catalogue_logsumexp", backend, users.device.type)
     if chosen == "reference":
-        return reference.catalogue_logsumexp(users, items, indptr, indices, item_bias, scale=scale)
-    value: Tensor = _call(users, items, indptr, indices, item_bias, scale, chosen)
+        value = reference.catalogue_logsumexp(users, items, indptr, indices, item_bias, scale=scale)
+    else:
+        value = _call(users, items, indptr, indices, item_bias, scale, chosen)
+    if validate:
+        tables = [("users", users, "items", items)]
+        refuse_nan(value, lambda b: catalogue_reads(b, tables, indptr, indices, item_bias))
     return value
 
 

@@ -18,6 +18,7 @@ from fastkd.ops._catalogue import (
 )
 from fastkd.ops._checks import check_constant, check_ids, check_range, check_rows
 from fastkd.ops._dispatch import choose
+from fastkd.ops._refuse import catalogue_reads, refuse_nan
 
 
 def catalogue_softmax(
@@ -46,6 +47,7 @@ def catalogue_softmax(
     ``item_bias``: Float[N], a constant. A row without targets is padding: loss 0, gradient 0, no tail.
     ``validate``: refuse ids out of range, probabilities that are negative or do not sum up (to 1e-3), targets that are
     excluded, a tail with nowhere to go; on a GPU it waits for the device, and under ``torch.compile`` it is left out.
+    On the CPU a loss that comes out NaN is refused too, naming the NaN or infinity that made it.
     Without it, sums are taken as they are, and an excluded target is missing from the denominator only.
 
     Returns Float[B], float32 at least. One sweep gives the loss and the gradient of users, a second one that of items
@@ -68,8 +70,12 @@ def catalogue_softmax(
     chosen = choose("catalogue_softmax", backend, users.device.type)
     arguments = (users, items, ids, coefficients, uniform, indptr, indices, item_bias)
     if chosen == "reference":
-        return reference.catalogue_softmax(*arguments, scale=scale)
-    loss: Tensor = _call(*arguments, scale, chosen)
+        loss = reference.catalogue_softmax(*arguments, scale=scale)
+    else:
+        loss = _call(*arguments, scale, chosen)
+    if validate:
+        tables = [("users", users, "items", items)]
+        refuse_nan(loss, lambda b: catalogue_reads(b, tables, indptr, indices, item_bias))
     return loss
 
 

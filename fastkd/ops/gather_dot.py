@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastkd.kernels.reference import gather_dot as reference
-from fastkd.ops._checks import check_device, check_float, check_ids, check_range, check_rows
+from fastkd.ops._checks import check_device, check_float, check_ids, check_one_dtype, check_range, check_rows
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import compute_dtype, define, launch, needs_gradient, once, quick, shortcut
 from fastkd.ops.row_gradient import row_gradient, sparse_gradient
@@ -36,6 +36,8 @@ def gather_dot(
     ``torch.optim.SparseAdam``. Then nothing of the table's size is written. Not under ``torch.compile``.
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
+    Tables have one dtype; under autocast they may differ, and the wider one counts.
+
     Returns Float[B, C] in the dtype of the tables, float32 at least. The gradient of ``items`` is dense by default, and
     has the same bits for any number of threads; no [B, C, D] is made, save by the reference. NaN in a vector makes its
     scores NaN.
@@ -49,6 +51,7 @@ def gather_dot(
         raise ValueError(f"users and items must have the same width D, got {list(users.shape)} and {list(items.shape)}")
     check_rows("users", users, "ids", ids)
     check_device("users", users, "items", items)
+    check_one_dtype("users", users, "items", items)
     chosen = choose("gather_dot", backend, users.device.type)
     if chosen == "reference" and validate:
         check_range("ids", ids, items.shape[0])

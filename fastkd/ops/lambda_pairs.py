@@ -16,6 +16,7 @@ from fastkd.kernels.reference import lambda_pairs as reference
 from fastkd.ops._checks import check_constant, check_device, check_float
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss, needs_gradient
+from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
 from fastkd.ops.gather_dot import gather_dot
 
 PairWeights = Literal["lambdarank", "lambdaloss", "uniform"]
@@ -89,8 +90,13 @@ def lambda_pairs_from_embeddings(
 
     Returns Float[B]. Raises what :func:`lambda_pairs` and :func:`fastkd.ops.gather_dot` raise.
     """
+    if validate:
+        refuse_empty("ids", ids)
     scores = gather_dot(users, items, ids, validate=validate, sparse_grad=sparse_grad, backend=backend)
-    return lambda_pairs(scores, gains, weights=weights, sigma=sigma, backend=backend)
+    loss = lambda_pairs(scores, gains, weights=weights, sigma=sigma, backend=backend)
+    if validate:
+        refuse_nan(loss, lambda b: list_reads(b, users, items, [("ids", ids)], [("gains", gains, ids)]))
+    return loss
 
 
 def _check_weights(weights: str | Tensor, scores: Tensor) -> tuple[str, Tensor | None]:

@@ -11,6 +11,7 @@ from fastkd.kernels.reference import listnet_from_embeddings as reference
 from fastkd.ops._checks import check_constant, check_range
 from fastkd.ops._dispatch import choose
 from fastkd.ops._listwise import check_tables, define_listwise
+from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
 from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.listnet import check_temperature, listnet
 
@@ -36,7 +37,8 @@ def listnet_from_embeddings(
     ``ids``: Int64[B, C] (or int32), the list; -1 is padding. An id listed twice has two places.
     ``teacher``: t, Float[B, C], the teacher's scores; -inf is padding. A constant.
     ``temperature``: T > 0.
-    ``validate``: refuse ids outside [-1, N); see :func:`fastkd.ops.gather_dot`.
+    ``validate``: refuse C = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also a loss that
+    comes out NaN, naming the NaN or infinity that made it.
     ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
@@ -49,12 +51,23 @@ def listnet_from_embeddings(
     check_constant("teacher", teacher, "ids", ids)
     check_temperature(temperature)
     chosen = choose("listnet_from_embeddings", backend, users.device.type)
+    if validate:
+        refuse_empty("ids", ids)
     if chosen == "reference":
-        if validate:
-            check_range("ids", ids, items.shape[0])
-        if sparse_grad:
-            scores = gather_dot(users, items, ids, validate=False, sparse_grad=True, backend="reference")
-            return listnet(scores, teacher, temperature=temperature, backend="reference")
-        return reference.listnet_from_embeddings(users, items, ids, teacher, temperature)
-    loss: Tensor = _native(users, items, ids, teacher, temperature, validate, chosen, sparse_grad=sparse_grad)
+        loss = _reference(users, items, ids, teacher, temperature, validate=validate, sparse_grad=sparse_grad)
+    else:
+        loss = _native(users, items, ids, teacher, temperature, validate, chosen, sparse_grad=sparse_grad)
+    if validate:
+        refuse_nan(loss, lambda b: list_reads(b, users, items, [("ids", ids)], [("teacher", teacher, ids)]))
     return loss
+
+
+def _reference(
+    users: Tensor, items: Tensor, ids: Tensor, teacher: Tensor, temperature: float, *, validate: bool, sparse_grad: bool
+) -> Tensor:
+    if validate:
+        check_range("ids", ids, items.shape[0])
+    if not sparse_grad:
+        return reference.listnet_from_embeddings(users, items, ids, teacher, temperature)
+    scores = gather_dot(users, items, ids, validate=False, sparse_grad=True, backend="reference")
+    return listnet(scores, teacher, temperature=temperature, backend="reference")

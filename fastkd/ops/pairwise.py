@@ -16,6 +16,7 @@ from fastkd.kernels.reference import pairwise as reference
 from fastkd.ops._checks import check_constant, check_float, check_ids, check_rows
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss
+from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
 from fastkd.ops.gather_dot import gather_dot
 
 _LOSSES = ("bpr", "margin")
@@ -90,8 +91,13 @@ def pairwise_from_embeddings(
     check_ids("positive_ids", positive_ids, "B")
     check_ids("negative_ids", negative_ids, "B n")
     check_rows("positive_ids", positive_ids, "negative_ids", negative_ids)
+    if validate:
+        refuse_empty("negative_ids", negative_ids)
     ids = torch.cat([positive_ids.unsqueeze(1), negative_ids], 1)
     scores = gather_dot(users, items, ids, validate=validate, sparse_grad=sparse_grad, backend=backend)
     # split, not two slices: their gradients would each fill a tensor with zeros
     positive, negative = torch.split_with_sizes(scores, [1, negative_ids.shape[1]], 1)
-    return pairwise(positive.squeeze(1), negative, loss=loss, margin=margin, weights=weights, backend=backend)
+    rows = pairwise(positive.squeeze(1), negative, loss=loss, margin=margin, weights=weights, backend=backend)
+    if validate:
+        refuse_nan(rows, lambda b: list_reads(b, users, items, [("ids", ids)], [("weights", weights, negative_ids)]))
+    return rows

@@ -12,6 +12,7 @@ from fastkd.kernels.reference import relaxed_ranking_from_embeddings as referenc
 from fastkd.ops._checks import check_constant, check_range
 from fastkd.ops._dispatch import choose
 from fastkd.ops._listwise import check_tables, define_listwise
+from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
 from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.relaxed_ranking import relaxed_ranking
 
@@ -40,7 +41,8 @@ def relaxed_ranking_from_embeddings(
     ``ranked_ids``: Int64[B, K] (or int32), best first. ``unranked_ids``: Int64[B, L]; L may be 0, which is ListMLE.
     In both, -1 is padding and repeated ids are allowed.
     ``weights``: w >= 0, Float[B, K], 1 if left out. A constant: it gets no gradient.
-    ``validate``: refuse ids outside [-1, N); see :func:`fastkd.ops.gather_dot`.
+    ``validate``: refuse K = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also
+    a loss that comes out NaN, naming the NaN or infinity that made it.
     ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
@@ -52,15 +54,28 @@ def relaxed_ranking_from_embeddings(
     check_tables(users, items, ("ranked_ids", ranked_ids, "B K"), ("unranked_ids", unranked_ids, "B L"))
     check_constant("weights", weights, "ranked_ids", ranked_ids)
     chosen = choose("relaxed_ranking_from_embeddings", backend, users.device.type)
+    lists = (("ranked_ids", ranked_ids), ("unranked_ids", unranked_ids))
+    if validate:
+        refuse_empty("ranked_ids", ranked_ids)
     if chosen == "reference":
-        if validate:
-            check_range("ranked_ids", ranked_ids, items.shape[0])
-            check_range("unranked_ids", unranked_ids, items.shape[0])
-        if sparse_grad:
-            ids = torch.cat([ranked_ids, unranked_ids], 1)
-            scores = gather_dot(users, items, ids, validate=False, sparse_grad=True, backend="reference")
-            ranked, unranked = torch.split_with_sizes(scores, [ranked_ids.shape[1], unranked_ids.shape[1]], 1)
-            return relaxed_ranking(ranked, unranked, weights=weights, backend="reference")
-        return reference.relaxed_ranking_from_embeddings(users, items, ranked_ids, unranked_ids, weights)
-    loss: Tensor = _native(users, items, ranked_ids, unranked_ids, weights, validate, chosen, sparse_grad=sparse_grad)
+        loss = _reference(users, items, ranked_ids, unranked_ids, weights, validate=validate, sparse_grad=sparse_grad)
+    else:
+        loss = _native(users, items, ranked_ids, unranked_ids, weights, validate, chosen, sparse_grad=sparse_grad)
+    if validate:
+        refuse_nan(loss, lambda b: list_reads(b, users, items, lists, [("weights", weights, ranked_ids)]))
     return loss
+
+
+def _reference(
+    users: Tensor, items: Tensor, ranked_ids: Tensor, unranked_ids: Tensor, weights: Tensor | None,
+    *, validate: bool, sparse_grad: bool,
+) -> Tensor:  # fmt: skip
+    if validate:
+        check_range("ranked_ids", ranked_ids, items.shape[0])
+        check_range("unranked_ids", unranked_ids, items.shape[0])
+    if not sparse_grad:
+        return reference.relaxed_ranking_from_embeddings(users, items, ranked_ids, unranked_ids, weights)
+    ids = torch.cat([ranked_ids, unranked_ids], 1)
+    scores = gather_dot(users, items, ids, validate=False, sparse_grad=True, backend="reference")
+    ranked, unranked = torch.split_with_sizes(scores, [ranked_ids.shape[1], unranked_ids.shape[1]], 1)
+    return relaxed_ranking(ranked, unranked, weights=weights, backend="reference")

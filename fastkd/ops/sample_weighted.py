@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,14 @@ from fastkd.ops.sample_ranked import _check_count, _users
 
 
 def sample_weighted(
-    users: int | Tensor, log_weights: Tensor, n: int, *, seed: int, epoch: int, backend: str = "auto"
+    users: int | Tensor,
+    log_weights: Tensor,
+    n: int,
+    *,
+    order: Literal["list", "drawn"] = "list",
+    seed: int,
+    epoch: int,
+    backend: str = "auto",
 ) -> Tensor:
     """Return ``n`` positions per user, drawn without replacement with weights ``exp(log_weights[b, r])``.
 
@@ -29,12 +36,13 @@ def sample_weighted(
         users: Int64[B] (or int32) user ids, or a number U for users 0 to U - 1 on the CPU.
         log_weights: Float[B, M], on the device of ``users``; -inf is never drawn (padding).
         n: positions per user.
+        order: ``"list"`` returns positions ascending, ``"drawn"`` the same ones as successive draws found them.
         seed: root seed of the draw.
         epoch: epoch of the draw.
         backend: ``"auto"``, ``"numba"`` or ``"reference"``, which runs on any device.
 
     Returns:
-        Int64[B, n]: 0-based positions in ascending order, -1 at the end of rows with fewer than ``n`` to draw.
+        Int64[B, n]: 0-based positions, -1 at the end of rows with fewer than ``n`` to draw.
 
     Raises:
         TypeError, ValueError: arguments that do not fit, a weight that is NaN or +inf (CPU; elsewhere undefined).
@@ -44,6 +52,8 @@ def sample_weighted(
     """
     _check_count("n", n)
     _check_count("epoch", epoch)
+    if order not in ("list", "drawn"):
+        raise ValueError(f"order must be 'list' or 'drawn', got {order!r}")
     check_float("log_weights", log_weights, "B M")
     ids = _users(users)
     check_rows("users", ids, "log_weights", log_weights)
@@ -54,17 +64,17 @@ def sample_weighted(
         row, column = (int(v) for v in (~(weights < torch.inf)).nonzero()[0])
         raise ValueError(f"log_weights[{row}, {column}] is {weights[row, column].item()}; numbers below inf would work")
     chosen = choose("sample_weighted", backend, ids.device.type)
-    drawn: Tensor = _native(ids, weights, n, seed, epoch, chosen)
+    drawn: Tensor = _native(ids, weights, n, order == "drawn", seed, epoch, chosen)
     return drawn
 
 
-def _launch(users: Tensor, weights: Tensor, n: int, seed: int, epoch: int, backend: str) -> Tensor:
+def _launch(users: Tensor, weights: Tensor, n: int, drawn: bool, seed: int, epoch: int, backend: str) -> Tensor:
     key = Seeds(seed).key("sample_weighted", epoch)
     draw: Any = reference.sample_weighted
     if backend != "reference":
         draw = launch("sample_weighted", backend, users.device)
-    drawn: Tensor = draw(users, weights, n, key)
-    return drawn
+    positions: Tensor = draw(users, weights, n, drawn, key)
+    return positions
 
 
 def _fake(users: Tensor, weights: Tensor, n: int, *_: Any) -> Tensor:
@@ -72,7 +82,7 @@ def _fake(users: Tensor, weights: Tensor, n: int, *_: Any) -> Tensor:
 
 
 _native = define(
-    "sample_weighted(Tensor users, Tensor weights, SymInt n, int seed, int epoch, str backend) -> Tensor",
+    "sample_weighted(Tensor users, Tensor weights, SymInt n, bool drawn, int seed, int epoch, str backend) -> Tensor",
     implementation=_launch,
     fake=_fake,
 )

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastkd.kernels.reference import sampled_softmax as reference
 from fastkd.ops._catalogue import check_probabilities, check_tables, scale_of
 from fastkd.ops._checks import check_constant, check_device, check_ids, check_rows
+from fastkd.ops._refuse import list_reads, refuse_nan
 from fastkd.ops.gather_dot import gather_dot
 
 
@@ -34,7 +35,8 @@ def sampled_softmax(
     target only. A repeated negative counts as often as it was drawn.
     ``target_probs``: Float[B, K], a constant; None spreads 1 evenly over a row's listed targets.
     ``log_q``: Float[B, L], a constant. ``temperature``: positive.
-    ``validate``: refuse ids out of range and probabilities that do not sum to one; on a GPU it waits for the device.
+    ``validate``: refuse ids out of range and probabilities that do not sum to one, for which a GPU is waited for; on
+    the CPU also a loss that comes out NaN, naming the NaN or infinity that made it.
     ``backend``: that of :func:`fastkd.ops.gather_dot`, which makes the scores.
 
     Returns Float[B], float32 at least; 0 for a row without targets. Differentiable to users and items.
@@ -57,7 +59,11 @@ def sampled_softmax(
     weights = torch.cat([_log_of(fresh, scores.dtype), drawn], 1)
     padded = torch.zeros_like(scores)
     padded[:, : probs.shape[1]] = torch.where(known, probs.to(scores.dtype), 0)
-    return reference.sampled_softmax(torch.where(ids >= 0, scores, 0), weights, padded)
+    loss = reference.sampled_softmax(torch.where(ids >= 0, scores, 0), weights, padded)
+    if validate:
+        constants = [("target_probs", target_probs, target_ids), ("log_q", log_q, negative_ids)]
+        refuse_nan(loss, lambda b: list_reads(b, users, items, [("ids", ids)], constants))
+    return loss
 
 
 def _log_of(kept: Tensor, dtype: torch.dtype) -> Tensor:

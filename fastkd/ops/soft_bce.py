@@ -14,7 +14,6 @@ from fastkd.kernels.reference import soft_bce as reference
 from fastkd.ops._checks import check_constant, check_float
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss
-from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.listnet import check_temperature
 
 _native = define_row_loss(
@@ -51,35 +50,14 @@ def soft_bce(
     check_constant("teacher", teacher, "scores", scores)
     check_constant("weights", weights, "scores", scores)
     check_temperature(temperature)
-    if not -math.inf < shift < math.inf:
-        raise ValueError(f"shift must be a finite number, got {shift!r}")
+    check_shift(shift)
     chosen = choose("soft_bce", backend, scores.device.type)
     if chosen == "reference":
         return reference.soft_bce(scores, teacher, weights, temperature, shift)
     return _native(scores, teacher, weights, temperature, shift, False, chosen)
 
 
-def soft_bce_from_embeddings(
-    users: Tensor,
-    items: Tensor,
-    ids: Tensor,
-    teacher: Tensor,
-    *,
-    temperature: float = 1.0,
-    shift: float = 0.0,
-    weights: Tensor | None = None,
-    validate: bool = True,
-    sparse_grad: bool = False,
-    backend: str = "auto",
-) -> Tensor:
-    """Return :func:`soft_bce` of the inner products of users with their listed items.
-
-    ``users``: Float[B, D]. ``items``: Float[N, D], the whole table. ``ids``: Int64[B, C] (or int32); -1 is padding.
-    ``teacher``, ``weights``: Float[B, C]. The rest as in :func:`soft_bce`; ``validate`` as in
-    :func:`fastkd.ops.gather_dot`.
-    ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
-
-    Returns Float[B]. Raises what :func:`soft_bce` and :func:`fastkd.ops.gather_dot` raise.
-    """
-    scores = gather_dot(users, items, ids, validate=validate, sparse_grad=sparse_grad, backend=backend)
-    return soft_bce(scores, teacher, temperature=temperature, shift=shift, weights=weights, backend=backend)
+def check_shift(shift: float) -> None:
+    """Refuse a shift that is not finite."""
+    if not -math.inf < shift < math.inf:
+        raise ValueError(f"shift must be a finite number, got {shift!r}")

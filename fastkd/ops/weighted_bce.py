@@ -11,7 +11,6 @@ from fastkd.kernels.reference import weighted_bce as reference
 from fastkd.ops._checks import check_constant, check_float
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss
-from fastkd.ops.gather_dot import gather_dot
 
 _native = define_row_loss(
     "weighted_bce(Tensor scores, Tensor targets, Tensor? weights, bool gradient, str backend) -> (Tensor, Tensor)",
@@ -40,26 +39,3 @@ def weighted_bce(scores: Tensor, targets: Tensor, *, weights: Tensor | None = No
     if chosen == "reference":
         return reference.weighted_bce(scores, targets, weights)
     return _native(scores, targets, weights, False, chosen)
-
-
-def weighted_bce_from_embeddings(
-    users: Tensor,
-    items: Tensor,
-    ids: Tensor,
-    targets: Tensor,
-    *,
-    weights: Tensor | None = None,
-    validate: bool = True,
-    sparse_grad: bool = False,
-    backend: str = "auto",
-) -> Tensor:
-    """Return :func:`weighted_bce` of the inner products of users with their listed items.
-
-    ``users``: Float[B, D]. ``items``: Float[N, D], the whole table. ``ids``: Int64[B, C] (or int32); -1 is padding.
-    ``targets``, ``weights``: Float[B, C], see :func:`weighted_bce`. ``validate``: see :func:`fastkd.ops.gather_dot`.
-    ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
-
-    Returns Float[B]. Raises what :func:`weighted_bce` and :func:`fastkd.ops.gather_dot` raise.
-    """
-    scores = gather_dot(users, items, ids, validate=validate, sparse_grad=sparse_grad, backend=backend)
-    return weighted_bce(scores, targets, weights=weights, backend=backend)

@@ -10,6 +10,11 @@ Weights were chosen on the validation split with seed 0 from three settings for 
 code's sign, and the paper's sign with uniform negatives. Their DE-RRD row is one combined method; it stands beside
 our RRD for orientation only. 60 epochs at most, evaluation every 3 with patience 4. BD starts from the trained plain
 student and trains for 20 epochs.
+
+The other methods have the same 60 epochs and are not tuned yet: UnKD as its authors run it (4 groups, 30 pairs),
+RCE-KD with the lists and weight published for Gowalla, IR-RRD with RRD's weight and half of it for items, the rest as
+published for CiteULike; RD's discrepancy weight starts after a tenth of the epochs. HetComp learns from three states of
+the teacher, which keeps one every 10 epochs.
 """
 
 from pathlib import Path
@@ -21,7 +26,7 @@ from fastkd.presets.study import MethodConfig, PublishedConfig, RoleConfig, Stud
 from fastkd.training import TrainingConfig
 
 _TEACHER = TrainingConfig(
-    epochs=60, batch_size=4096, lr=1e-3, weight_decay=1e-3, reduction="sum", eval_every=3, patience=4
+    epochs=60, batch_size=4096, lr=1e-3, weight_decay=1e-3, reduction="sum", eval_every=3, patience=4, keep_every=10
 )
 _STUDENT = TrainingConfig(
     epochs=60, batch_size=4096, lr=5e-3, weight_decay=1e-3, reduction="sum", eval_every=3, patience=4
@@ -36,8 +41,31 @@ ML1M = StudyConfig(
     teacher=RoleConfig(model=ModelConfig(name="bpr_mf", dim=100), training=_TEACHER),
     student=RoleConfig(model=ModelConfig(name="bpr_mf", dim=10), training=_STUDENT),
     methods={
+        "kd_ce": MethodConfig(options={"weight": 1.0, "listed": 50, "temperature": 1.0, "guide": "student"}),
+        "rd": MethodConfig(options={"weight": 1.0, "listed": 30, "mu": 0.1, "samples": 100, "start_epoch": 6}),
+        "cd": MethodConfig(
+            options={"weight": 0.5, "guide": "student", "drawn": 2, "top": 3000, "temperature": 2.0, "shift": 0.0},
+        ),
         "rrd": MethodConfig(
             options={"weight": 0.01, "ranked": 40, "unranked": 40, "top": 500, "temperature": 10.0},
+        ),
+        "ir_rrd": MethodConfig(
+            options={
+                "weight": 0.01,
+                "ranked": 40,
+                "unranked": 40,
+                "item_weight": 0.005,
+                "item_ranked": 20,
+                "item_unranked": 20,
+            },
+        ),
+        "dcd": MethodConfig(options={"weight": 0.01, "ranked": 100, "top": 500, "temperature": 10.0}),
+        "unkd": MethodConfig(options={"weight": 1.0, "groups": 4, "pairs": 30, "tilt": 0.0}),
+        "hetcomp": MethodConfig(
+            options={"weight": 0.005, "ranked": 50, "states": 3, "update": 10, "alpha": 1.05, "use_base_loss": True},
+        ),
+        "rce_kd": MethodConfig(
+            options={"weight": 10.0, "listed": 100, "drawn": 50, "top": 100, "temperature": 1.0, "beta": 5.0},
         ),
         "de": MethodConfig(options={"weight": 0.01, "experts": 5, "anneal_epochs": 10}),
         "bd": MethodConfig(

@@ -13,6 +13,7 @@ from fastkd.data import DataConfig
 from fastkd.distillation import METHODS
 from fastkd.evaluation import EvalConfig
 from fastkd.models import ModelConfig
+from fastkd.presets.search import SEARCH, Space, check_space
 from fastkd.training import TrainingConfig
 
 PLAIN = "none"
@@ -37,13 +38,15 @@ class MethodConfig:
     method can stand beside each other (``rrd-topk: {method: rrd, options: {...}}``). ``options`` go to the
     method's own configuration, ``training`` overrides the student's training configuration. ``warm_start`` names
     the student of this study (same seed) whose best weights training starts from, for methods that train on
-    from converged models; None starts afresh.
+    from converged models; None starts afresh. ``search``: dotted key (``options.weight``, ``training.lr``) -> choices
+    or a range ``{low, high, log}`` that tuning may take it from; empty takes the method's of ``presets.search``.
     """
 
     method: str | None = None
     warm_start: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,7 @@ class StudyConfig:
                     f"before it: {', '.join(self.method_names()[: self._position(key)]) or 'nothing'}"
                 )
             self.training_of(key, self.seeds[0])
+            check_space(f"methods.{key}.search", self.search_of(key), self.registry_name(key))
 
     def method_names(self) -> tuple[str, ...]:
         """Return every student of the study, the plain one first."""
@@ -104,6 +108,11 @@ class StudyConfig:
         """Return the registered method behind the study's student ``name``."""
         entry = self.methods.get(name)
         return (entry.method if entry else None) or name
+
+    def search_of(self, name: str) -> Space:
+        """Return what tuning may vary of student ``name``."""
+        entry = self.methods.get(name)
+        return (entry.search if entry else None) or SEARCH.get(self.registry_name(name), {})
 
     def training_of(self, name: str, seed: int) -> TrainingConfig:
         """Return how student ``name`` is trained with ``seed``: the student's configuration and its overrides."""

@@ -8,7 +8,7 @@ import torch
 
 from fastkd import Interactions, Seeds
 from fastkd.core.errors import CheckpointError, ConfigError
-from fastkd.distillation import build_method
+from fastkd.distillation import build_method, refresh
 from fastkd.distillation import dcd as module
 from fastkd.distillation.dcd import correction_weights
 from fastkd.models import EmbeddingTeacher
@@ -34,7 +34,7 @@ class TestDCD(MethodContract):
     def test_golden_numbers(self):
         case = golden("dcd")
         method = self.world(weight=case.weight).method
-        method._lists = {"user/under": ids(case.under), "user/over": ids(case.over)}
+        method._window._tables = {"user/under": ids(case.under), "user/over": ids(case.over)}
         compare(method, case)
 
     def test_golden_ranks_and_weights(self, monkeypatch):
@@ -68,7 +68,7 @@ class TestDCD(MethodContract):
                 order = [i for i in np.argsort(-scores[user], kind="stable").tolist() if i not in seen]
                 gap = np.array([order.index(i) - r for r, i in enumerate(top[user].tolist())])
                 for kind, sign in (("under", 1), ("over", -1)):
-                    drawn = world.method._lists[f"user/{kind}"][user].tolist()
+                    drawn = world.method._window[f"user/{kind}"][user].tolist()
                     positions = [top[user].tolist().index(i) for i in drawn]
                     assert positions == sorted(set(positions))
                     off = sign * gap > 0
@@ -86,23 +86,23 @@ class TestDCD(MethodContract):
         found = np.zeros(10)
         for epoch in range(60):
             method.begin_epoch(epoch, world.student)
-            drawn = method._lists["user/under"].long()
+            drawn = method._window["user/under"].long()
             found += (method._top["user"].long().unsqueeze(1) == drawn.unsqueeze(2)).sum((0, 1)).numpy()
         expected = found.sum() / 10
         assert ((found - expected) ** 2 / expected).sum() < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
 
     def test_the_order_of_the_draw_is_an_option(self):
         sets, drawn = self.started(ranked=6), self.started(ranked=6, order="drawn")
-        ours, theirs = (w.method._lists["user/under"] for w in (sets, drawn))
+        ours, theirs = (w.method._window["user/under"] for w in (sets, drawn))
         assert torch.equal(ours.sort(1).values, theirs.sort(1).values)
         assert not torch.equal(ours, theirs)
 
     def test_draws_do_not_depend_on_blocks(self, monkeypatch):
         whole = self.started()
-        monkeypatch.setattr(module, "BLOCK", 7)
+        monkeypatch.setattr(refresh, "USER_BLOCK", 7)
         cut = self.started()
-        for name, list_ in whole.method._lists.items():
-            assert torch.equal(list_, cut.method._lists[name])
+        for name, list_ in whole.method._window._tables.items():
+            assert torch.equal(list_, cut.method._window[name])
 
     def test_lists_follow_the_student_and_are_kept_for_update_epochs(self):
         world = self.world(update=2)
@@ -111,7 +111,7 @@ class TestDCD(MethodContract):
         lists = []
         for epoch in range(3):
             world.fit(optimizer, range(epoch, epoch + 1))
-            lists.append(world.method._lists["user/under"].clone())
+            lists.append(world.method._window["user/under"].clone())
         assert torch.equal(lists[0], lists[1])
         assert not torch.equal(lists[1], lists[2])
         assert seen == [("ranking users' lists", 29, 29)] * 2
@@ -124,13 +124,13 @@ class TestDCD(MethodContract):
         other = self.world()
         other.method.load_state_dict(state)
         other.method.begin_epoch(0, world.student)
-        assert torch.equal(other.method._lists["user/under"], world.method._lists["user/under"])
-        with pytest.raises(CheckpointError, match=r"dcd state user/under: expected lists of shape \[29, 5\]"):
+        assert torch.equal(other.method._window["user/under"], world.method._window["user/under"])
+        with pytest.raises(CheckpointError, match=r"dcd state user/over: expected \[29, 5\], got \[29, 4\]"):
             self.world(ranked=5).method.load_state_dict(state)
 
     def test_the_item_side(self):
         world = self.started(item_weight=0.5)
-        lists = world.method._lists
+        lists = world.method._window
         best = EmbeddingTeacher(world.teacher.tables().items, world.teacher.tables().users)
         top = best.lists(12, world.train.transpose()).ids
         for item in range(47):

@@ -86,7 +86,8 @@ def test_bias_is_added_and_may_leave_items_out(backend):
 def test_nan_stays_with_its_user(backend):
     users, items = (t.to(device_of(backend)).float() for t in tables_for(4, 1.0))
     users[2, 0] = torch.nan
-    assert catalogue_logsumexp(users, items, backend=backend).isnan().tolist() == [False, False, True, False]
+    found = catalogue_logsumexp(users, items, validate=False, backend=backend)
+    assert found.isnan().tolist() == [False, False, True, False]
 
 
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(0, 90), st.integers(0, 12), st.integers(0, 2**31))

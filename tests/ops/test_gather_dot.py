@@ -106,9 +106,10 @@ def test_nan_stays_with_its_vector(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_mixed_dtypes_take_the_wider(backend):
+def test_mixed_dtypes_take_the_wider_under_autocast(backend):
     users, items = torch.ones(2, 3, dtype=torch.bfloat16).requires_grad_(), torch.ones(4, 3).double().requires_grad_()
-    scores = gather_dot(users, items, torch.zeros(2, 1, dtype=torch.int64), backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = gather_dot(users, items, torch.zeros(2, 1, dtype=torch.int64), backend=backend)
     scores.sum().backward()
     assert (scores.dtype, users.grad.dtype, items.grad.dtype) == (torch.float64, torch.bfloat16, torch.float64)
 

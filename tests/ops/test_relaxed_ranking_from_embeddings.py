@@ -126,7 +126,7 @@ def test_nan_stays_with_its_row(backend):
     users, items = wave(3, 3, 0.7), wave(6, 3, 0.3)
     users[1, 0] = torch.nan
     lists = torch.tensor([[0, 2], [1, 3], [5, 4]]), torch.tensor([[1], [0], [2]])
-    loss = relaxed_ranking_from_embeddings(users, items, *lists, backend=backend)
+    loss = relaxed_ranking_from_embeddings(users, items, *lists, validate=False, backend=backend)
     assert loss.isnan().tolist() == [False, True, False]
 
 

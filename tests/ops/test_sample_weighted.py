@@ -75,6 +75,20 @@ def test_the_stated_counters():
     times = race_times(np.array([user]), 10, math.inf, key)[0] - logs.double().numpy()
     found = sample_weighted(torch.tensor([user]), logs[None], 4, seed=9, epoch=4)
     assert found[0].tolist() == sorted(np.argsort(times)[:4].tolist())
+    for backend in BACKENDS:
+        drawn = sample_weighted(torch.tensor([user]), logs[None], 4, order="drawn", seed=9, epoch=4, backend=backend)
+        assert drawn[0].tolist() == np.argsort(times)[:4].tolist()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_order_of_the_draw_holds_the_same_positions(backend):
+    logs = torch.from_numpy(np.random.default_rng(0).standard_normal((50, 33)))
+    logs[:20, 5:] = -torch.inf
+    listed, drawn = (sample_weighted(50, logs, 9, order=o, **DRAW, backend=backend) for o in ("list", "drawn"))
+    assert (drawn[:20, 5:] == -1).all()
+    assert (drawn[:20, :5] >= 0).all()
+    assert not torch.equal(drawn, listed)
+    assert torch.equal(drawn.masked_fill(drawn < 0, 99).sort(1).values, listed.masked_fill(listed < 0, 99))
 
 
 def test_a_draw_depends_on_user_weights_seed_and_epoch_alone(monkeypatch):
@@ -94,6 +108,7 @@ def test_a_draw_depends_on_user_weights_seed_and_epoch_alone(monkeypatch):
         ({"log_weights": torch.tensor([[0.0, 1.0], [math.nan, 0.0]])}, r"log_weights\[1, 0\] is nan"),
         ({"log_weights": torch.tensor([[0.0, math.inf], [0.0, 0.0]])}, r"log_weights\[0, 1\] is inf"),
         ({"log_weights": torch.zeros(3, 2)}, "users"),
+        ({"order": "random"}, "order must be 'list' or 'drawn', got 'random'"),
         ({"n": -1}, "n must be a whole number of at least 0, got -1"),
         ({"epoch": -3}, "epoch must be a whole number of at least 0, got -3"),
         ({"users": torch.tensor([0, -4])}, "users holds -4"),
@@ -115,7 +130,7 @@ def test_opcheck_and_compile():
     compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")
     for rows in (4, 7):
         assert torch.equal(compiled(torch.arange(rows)), draw(torch.arange(rows)))
-    arguments = (torch.arange(5), torch.zeros(5, 20), 4, 1, 2, "numba")
+    arguments = (torch.arange(5), torch.zeros(5, 20), 4, False, 1, 2, "numba")
     torch.library.opcheck(torch.ops.fastkd.sample_weighted.default, arguments)
 
 

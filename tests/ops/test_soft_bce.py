@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fastkd.ops import gather_dot, soft_bce, soft_bce_from_embeddings, weighted_bce
+from fastkd.ops import soft_bce, weighted_bce
 from tests.contracts.op_contract import OpContract, backends_of, pad, wave
 
 BACKENDS = backends_of("soft_bce")
@@ -69,17 +69,6 @@ def test_a_certain_teacher_loses_no_digits(backend, sign):
     same = torch.tensor([[30.0 * sign]], requires_grad=True)
     soft_bce(same, torch.tensor([[30.0 * sign]]), backend=backend).sum().backward()
     assert abs(same.grad.item()) < 1e-19
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_from_embeddings(backend):
-    leaves = [wave(3, 4, 0.3).requires_grad_(), wave(20, 4, 0.8).requires_grad_()]
-    ids, teacher = torch.tensor([[1, 5, -1], [0, 19, 2], [-1, -1, -1]]), wave(3, 3, 0.5)
-    found = soft_bce_from_embeddings(*leaves, ids, teacher, temperature=2.0, backend=backend)
-    expected = soft_bce(gather_dot(*leaves, ids, backend="reference"), teacher, temperature=2.0, backend="reference")
-    torch.testing.assert_close(found, expected)
-    for a, b in zip(*(torch.autograd.grad(t.sum(), leaves) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b)
 
 
 def test_bad_arguments_are_named():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fastkd.ops import gather_dot, weighted_bce, weighted_bce_from_embeddings
+from fastkd.ops import weighted_bce
 from tests.contracts.op_contract import OpContract, backends_of, pad, wave
 
 BACKENDS = backends_of("weighted_bce")
@@ -120,15 +120,3 @@ def test_bad_arguments_are_named():
         weighted_bce(scores, scores > 0)
     with pytest.raises(ValueError, match=r"weights must be shaped like scores, \[2, 3\], got \[3\]"):
         weighted_bce(scores, scores, weights=scores[0])
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_from_embeddings(backend):
-    leaves = [wave(3, 4, 0.3).requires_grad_(), wave(20, 4, 0.8).requires_grad_()]
-    ids, targets = torch.tensor([[1, 5, -1], [0, 19, 2], [-1, -1, -1]]), wave(3, 3, 0.5).abs()
-    found = weighted_bce_from_embeddings(*leaves, ids, targets, weights=targets + 1, backend=backend)
-    scores = gather_dot(*leaves, ids, backend="reference")
-    expected = weighted_bce(scores, targets, weights=targets + 1, backend="reference")
-    torch.testing.assert_close(found, expected)
-    for a, b in zip(*(torch.autograd.grad(t.sum(), leaves) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b)

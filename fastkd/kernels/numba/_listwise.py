@@ -28,6 +28,24 @@ def key_dtype(num_items: int) -> type[np.signedinteger[Any]]:
     return np.int32 if num_items < 2**31 else np.int64
 
 
+def results(
+    users: Tensor, items: Tensor, width: int, *, need_users: bool, need_items: bool
+) -> tuple[Floats, Floats, Ints, Floats]:
+    """Return memory for (loss [B], coefficients [B, W], keys [B, W], unit user gradients [B, D]), empty if unused."""
+    dtype, rows = compute_dtype(users, items), len(users)
+    return (
+        new((rows,), dtype),
+        new((rows, width) if need_users or need_items else (0, 0), dtype),
+        np.empty((rows, width) if need_items else (0, 0), dtype=key_dtype(len(items))),
+        new(users.shape if need_users else (0, 0), dtype),
+    )
+
+
+def tensors(made: tuple[Floats, Floats, Ints, Floats]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the four arrays as tensors that share their memory."""
+    return torch.from_numpy(made[0]), torch.from_numpy(made[1]), torch.from_numpy(made[2]), torch.from_numpy(made[3])
+
+
 def refuse(name: str, ids: Tensor, num_items: int) -> None:
     """Raise for the first id outside [-1, N), if there is one."""
     wrong = ids[(ids < -1) | (ids >= num_items)]

@@ -19,21 +19,23 @@ from fastkd.kernels.numba.sample_ranked import _write_smallest
 Ints = NDArray[np.int64]
 
 
-def sample_weighted(users: Tensor, log_weights: Tensor, n: int, key: int) -> Tensor:
-    """Return Int64[B, n] ascending positions, -1 at the end; see :func:`fastkd.ops.sample_weighted`."""
+def sample_weighted(users: Tensor, log_weights: Tensor, n: int, in_order: bool, key: int) -> Tensor:
+    """Return Int64[B, n] positions, ascending or ``in_order`` of the draws; see :func:`fastkd.ops.sample_weighted`."""
     length = log_weights.shape[1]
     out = np.full((len(users), n), -1, dtype=np.int64)
     if n and length:
         low, high = words_of(key)
         # float32 and float64 alike become float64 in the kernel, exactly.
-        run_rows(_sample_rows, len(users), 20.0 * length, users.numpy(), log_weights.numpy(), low, high, out)
+        arguments = (users.numpy(), log_weights.numpy(), in_order, low, high, out)
+        run_rows(_sample_rows, len(users), 20.0 * length, *arguments)
     return torch.from_numpy(out)
 
 
 @jit()
 def _sample_rows(
-    users: Ints, weights: NDArray[np.float64], k0: np.uint64, k1: np.uint64, out: Ints, start: int, stop: int
-) -> None:
+    users: Ints, weights: NDArray[np.float64], in_order: bool, k0: np.uint64, k1: np.uint64, out: Ints,
+    start: int, stop: int,
+) -> None:  # fmt: skip
     n, length = out.shape[1], weights.shape[1]
     times = np.empty(length + 3)
     for b in range(start, stop):
@@ -49,4 +51,8 @@ def _sample_rows(
         for r in range(length):
             times[r] = log(-log(times[r])) - np.float64(weights[b, r])
             possible += times[r] < np.inf
-        _write_smallest(times[:length], out[b], min(n, possible))
+        found = min(n, possible)
+        _write_smallest(times[:length], out[b], found)
+        if in_order:
+            # Stable, so of equal times the first comes first.
+            out[b, :found] = out[b, :found][np.argsort(times[out[b, :found]], kind="mergesort")]

@@ -38,31 +38,45 @@ def bce(
     scores: Floats, targets: Floats, weights: Floats, weighted: bool, teacher: bool, scale: float, shift: float,
     gradient: bool, loss: Floats, unit: Floats, start: int, stop: int,
 ) -> None:  # fmt: skip
-    """Write the loss and its gradient; with ``teacher``, targets are logits t, and q = sigma((t + shift) scale)."""
+    """Rows start to stop: their losses, and their gradients if asked for."""
     for b in range(start, stop):
-        total = 0.0
-        for c in range(scores.shape[1]):
-            s = np.float64(scores[b, c])
-            if s == -np.inf:
-                if gradient:
-                    unit[b, c] = 0.0
-                continue
-            given = np.float64(targets[b, c])
-            q, rest = given, 1.0 - given
-            if teacher:
-                x = (given + shift) * scale
-                small = exp(-abs(x))
-                # q and 1 - q, each without taking two numbers near 1 from each other
-                q = np.float64((1.0 if x >= 0 else small) / (1.0 + small))
-                rest = np.float64((small if x >= 0 else 1.0) / (1.0 + small))
-            weight = np.float64(weights[b, c]) if weighted else 1.0
-            e = exp(-abs(s))
-            tail = np.log1p(e)
-            yes, no = (tail, s + tail) if s >= 0 else (tail - s, tail)  # -log sigma(s), -log sigma(-s)
-            total += weight * (q * yes + rest * no)
+        weight = weights[b] if weighted else scores[b][:0]
+        row = unit[b] if gradient else scores[b][:0]
+        loss[b] = bce_row(scores[b], targets[b], weight, weighted, teacher, scale, shift, gradient, row)
+
+
+@jit()
+def bce_row(
+    scores: Floats, targets: Floats, weights: Floats, weighted: bool, teacher: bool, scale: float, shift: float,
+    gradient: bool, unit: Floats,
+) -> Any:  # fmt: skip
+    """Return the loss of a row and write its gradient, which may replace the scores.
+
+    With ``teacher``, targets are logits t, and q = sigma((t + shift) scale).
+    """
+    total = 0.0
+    for c in range(len(scores)):
+        s = np.float64(scores[c])
+        if s == -np.inf:
             if gradient:
-                small = e / (1.0 + e)
-                large = 1.0 / (1.0 + e)
-                # sigma(s) - q without taking two numbers near 1 from each other
-                unit[b, c] = weight * (rest * large - q * small if s >= 0 else rest * small - q * large)
-        loss[b] = total
+                unit[c] = 0.0
+            continue
+        given = np.float64(targets[c])
+        q, rest = given, 1.0 - given
+        if teacher:
+            x = (given + shift) * scale
+            small = exp(-abs(x))
+            # q and 1 - q, each without taking two numbers near 1 from each other
+            q = np.float64((1.0 if x >= 0 else small) / (1.0 + small))
+            rest = np.float64((small if x >= 0 else 1.0) / (1.0 + small))
+        weight = np.float64(weights[c]) if weighted else 1.0
+        e = exp(-abs(s))
+        tail = np.log1p(e)
+        yes, no = (tail, s + tail) if s >= 0 else (tail - s, tail)  # -log sigma(s), -log sigma(-s)
+        total += weight * (q * yes + rest * no)
+        if gradient:
+            small = e / (1.0 + e)
+            large = 1.0 / (1.0 + e)
+            # sigma(s) - q without taking two numbers near 1 from each other
+            unit[c] = weight * (rest * large - q * small if s >= 0 else rest * small - q * large)
+    return total

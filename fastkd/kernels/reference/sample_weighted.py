@@ -16,8 +16,8 @@ _CELLS = 1 << 20
 
 
 @torch.no_grad()
-def sample_weighted(users: Tensor, log_weights: Tensor, n: int, key: int) -> Tensor:
-    """Return Int64[B, n] ascending positions, -1 at the end; see :func:`fastkd.ops.sample_weighted`."""
+def sample_weighted(users: Tensor, log_weights: Tensor, n: int, in_order: bool, key: int) -> Tensor:
+    """Return Int64[B, n] positions, ascending or ``in_order`` of the draws; see :func:`fastkd.ops.sample_weighted`."""
     rows, length = log_weights.shape
     out = torch.full((rows, n), -1, dtype=torch.int64, device=users.device)
     blocks = torch.arange(-(-length // 4), device=users.device)[None, :]
@@ -29,6 +29,8 @@ def sample_weighted(users: Tensor, log_weights: Tensor, n: int, key: int) -> Ten
         uniforms = (words.reshape(len(low), -1)[:, :length].double() + 0.5) * 2.0**-32
         times = log(-log(uniforms)) - log_weights[part].double()
         first = torch.sort(times, dim=1, stable=True)
-        drawn = first.indices.masked_fill(first.values == torch.inf, length)[:, :n].sort(dim=1).values
+        drawn = first.indices.masked_fill(first.values == torch.inf, length)[:, :n]
+        if not in_order:
+            drawn = drawn.sort(dim=1).values
         out[part, : drawn.shape[1]] = drawn.masked_fill(drawn == length, -1)
     return out

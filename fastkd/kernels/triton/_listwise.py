@@ -105,6 +105,46 @@ def gather(user, items, i, N, D: tl.constexpr, DIMS: tl.constexpr, TYPE: tl.cons
 
 
 @triton.jit
+def begin_list(
+    users, items, first, second, b, scores, keys, K, L, N,
+    D: tl.constexpr, DIMS: tl.constexpr, LIST: tl.constexpr, RESIDENT: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Write user b's scores, and keys if wanted, to rows of [B, K + L]; return the item rows if they stay (else 0)."""
+    row_keys = None
+    if keys is not None:
+        row_keys = keys + b * (K + L)
+    if RESIDENT:
+        j = tl.arange(0, LIST)
+        i = list_ids(first, second, b, j, K, L)
+        v, s = gather(users + b * D, items, i, N, D, DIMS, TYPE)
+        store_list(scores + b * (K + L), row_keys, i, s, j, K + L, N)
+    else:
+        score_list(users + b * D, items, first, second, b, scores + b * (K + L), row_keys, K, L, N, D, DIMS, LIST, TYPE)
+        v = tl.zeros([1, 1], TYPE)
+    tl.debug_barrier()
+    return v
+
+
+@triton.jit
+def end_list(
+    v, items, first, second, b, coefficients, unit_users, K, L, N,
+    D: tl.constexpr, DIMS: tl.constexpr, LIST: tl.constexpr, RESIDENT: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Write user b's gradient, if wanted, from ``v`` of :func:`begin_list` and coefficients, a row of [B, K + L]."""
+    if unit_users is not None:
+        tl.debug_barrier()
+        if RESIDENT:
+            j = tl.arange(0, LIST)
+            c = tl.load(coefficients + b * (K + L) + j, j < K + L, other=0.0)
+            d = tl.arange(0, DIMS)
+            tl.store(unit_users + b * D + d, tl.sum(v * c[:, None], 0), d < D)
+        else:
+            sum_list(
+                unit_users + b * D, items, first, second, b, coefficients + b * (K + L), K, L, N, D, DIMS, LIST, TYPE
+            )  # fmt: skip
+
+
+@triton.jit
 def store_list(scores, keys, i, s, j, W, N):
     """Keep the scores, and the keys (-1 for what is no item) if they are wanted."""
     tl.store(scores + j, s, j < W)

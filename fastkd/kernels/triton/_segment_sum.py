@@ -31,13 +31,14 @@ _TILE, _CARRIES = 32, 32
 
 def segment_sum(
     coefficients: Tensor, keys: Tensor, users: Tensor, upstream: Tensor | None, items: Tensor,
-    unit_users: Tensor | None = None, user_grad: Tensor | None = None,
+    unit_users: Tensor | None = None, user_grad: Tensor | None = None, *, gathered: bool = False,
 ) -> Tensor:  # fmt: skip
     """Return the gradient, Float[N, D] in the dtype of ``items``; all tensors contiguous.
 
     ``coefficients``: Float[B, W]. ``keys``: Int[B, W]. ``users``: Float[B, D]. ``upstream``: Float[B], 1 if None.
     ``items``: Float[N, D], for its shape and dtype. ``unit_users``, ``user_grad``: Float[B, D], where :func:`is_few`
-    alone: ``user_grad[b] = upstream[b] unit_users[b]`` is written as well.
+    alone: ``user_grad[b] = upstream[b] unit_users[b]`` is written as well; or, if ``gathered``, ``user_grad[b] = sum_c
+    coefficients[b, c] items[keys[b, c]]``, and ``unit_users`` is not read.
     """
     out = torch.zeros(items.shape, dtype=items.dtype, device=items.device)
     entries, width, dim = keys.numel(), keys.shape[1], users.shape[1]
@@ -45,8 +46,9 @@ def segment_sum(
         return out
     kind, block = TRITON[coefficients.dtype], dim_block(dim)
     if is_few(keys, items):
+        table = items.contiguous() if gathered else None
         _first[(entries, triton.cdiv(dim, block))](
-            coefficients, keys, users, upstream, out, unit_users, user_grad, entries, width, len(items), dim,
+            coefficients, keys, users, upstream, out, unit_users, user_grad, table, entries, width, len(items), dim,
             BLOCK=min(4096 // block, 64, triton.next_power_of_2(entries)), DIMS=block, TYPE=kind,
         )  # fmt: skip
         return out
@@ -99,6 +101,10 @@ def warps(block: int) -> int:
     return max(1, block * _TILE // 512)
 
 
+_FIRST = (("", ()), ("-users", ("unit_users", "user_grad")), ("-gathered", ("user_grad", "table")))
+"""What :func:`_first` is given beside the entries: nothing, a user's gradient to scale, or one to sum."""
+
+
 def segment_configurations(dim: int) -> tuple[Configuration, ...]:
     """Return how :func:`segment_sum` compiles its kernels for float32 and ``dim`` dimensions."""
     block, kind = dim_block(dim), TRITON[torch.float32]
@@ -108,13 +114,15 @@ def segment_configurations(dim: int) -> tuple[Configuration, ...]:
     return (
         *(
             configuration(
-                f"first{'-users' * both}-d{dim}", _first,
-                {**entry, "keys": "*i32", **dict.fromkeys(("unit_users", "user_grad") * both, "*fp32")},
+                f"first{name}-d{dim}", _first,
+                {**{k: v for k, v in entry.items() if k != "upstream" or name != "-gathered"},
+                 "keys": "*i32", **dict.fromkeys(given, "*fp32")},
                 {**sizes, "W": "i32"},
-                {**({} if both else {"unit_users": None, "user_grad": None}),
+                {**dict.fromkeys({"unit_users", "user_grad", "table"} - {*given}),
+                 **dict.fromkeys(("upstream",) * (name == "-gathered")),
                  "BLOCK": min(4096 // block, 64), "DIMS": block, "TYPE": kind},
             )
-            for both in (False, True)
+            for name, given in _FIRST
         ),
         configuration(
             f"runs-d{dim}", _runs, {**entry, **scratch, "found": "*i32", "order": "*i64"}, {**sizes, "W": "i32"},
@@ -129,16 +137,19 @@ def segment_configurations(dim: int) -> tuple[Configuration, ...]:
 
 @triton.jit
 def _first(
-    coefficients, keys, users, upstream, out, unit_users, user_grad, E, W, N, D,
+    coefficients, keys, users, upstream, out, unit_users, user_grad, table, E, W, N, D,
     BLOCK: tl.constexpr, DIMS: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
-    """Program e: if no entry before e has its key, sum all entries that have it, in order; a user's first scales dU."""
+    """Program e: if no entry before e has its key, sum all entries that have it, in order; a user's first makes dU."""
     e = tl.program_id(0)
     if user_grad is not None:  # noqa: SIM102 (the outer test is the compiler's, the inner one the program's)
         if e % W == 0:
             d = tl.program_id(1) * DIMS + tl.arange(0, DIMS)
             b = (e // W).to(tl.int64)
-            value = tl.load(unit_users + b * D + d, d < D, other=0.0) * tl.load(upstream + b).to(TYPE)
+            if table is not None:
+                value = _sum_listed(table, coefficients + e, keys + e, d, W, N, D, BLOCK, DIMS, TYPE)
+            else:
+                value = tl.load(unit_users + b * D + d, d < D, other=0.0) * tl.load(upstream + b).to(TYPE)
             tl.store(user_grad + b * D + d, narrow(value, user_grad.dtype.element_ty), d < D)
     key = tl.load(keys + e).to(tl.int64)
     wanted = (key >= 0) & (key < N)
@@ -161,6 +172,22 @@ def _first(
                 u = tl.load(users + b[:, None] * D + d[None, :], mine[:, None] & (d < D)[None, :], other=0.0).to(TYPE)
                 total += tl.sum(c[:, None] * u, 0)
         tl.store(out + key * D + d, narrow(total, out.dtype.element_ty), d < D)
+
+
+@triton.jit
+def _sum_listed(
+    table, coefficients, keys, d, W, N, D, BLOCK: tl.constexpr, DIMS: tl.constexpr, TYPE: tl.constexpr
+):  # fmt: skip
+    """Return sum_c coefficients[c] table[keys[c]] over the W entries of a user, dimensions d."""
+    total = tl.zeros([DIMS], TYPE)
+    for start in range(0, W, BLOCK):
+        j = start + tl.arange(0, BLOCK)
+        i = tl.load(keys + j, j < W, other=-1).to(tl.int64)
+        known = (i >= 0) & (i < N)
+        c = tl.load(coefficients + j, known, other=0.0)
+        v = tl.load(table + i[:, None] * D + d[None, :], known[:, None] & (d < D)[None, :], other=0.0).to(TYPE)
+        total += tl.sum(v * c[:, None], 0)
+    return total
 
 
 @triton.jit

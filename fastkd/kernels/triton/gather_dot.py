@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastkd.kernels.triton._launch import new
 from fastkd.kernels.triton._rows import TRITON, compute_dtype, configuration, narrow
-from fastkd.kernels.triton._segment_sum import dim_block, segment_configurations, segment_sum
+from fastkd.kernels.triton._segment_sum import dim_block, is_few, segment_configurations, segment_sum
 
 
 def gather_dot(users: Tensor, items: Tensor, ids: Tensor, *, validate: bool) -> Tensor:
@@ -42,14 +42,16 @@ def gather_dot_backward(
     users = users.contiguous()
     user_grad = new(tuple(users.shape) if need_users else (0,), users.dtype, users.device)
     item_grad = new((0,), items.dtype, items.device)
-    if need_users and user_grad.numel():
+    folded = need_users and need_items and user_grad.numel() and is_few(ids, items)
+    if need_users and user_grad.numel() and not folded:
         block, step = dim_block(users.shape[1]), list_block(width, users.shape[1])
         _user_gradient[(rows, triton.cdiv(users.shape[1], block))](
             grad, items.contiguous(), ids, user_grad, width, len(items), users.shape[1],
             DIMS=block, WIDTH=step, TYPE=TRITON[dtype], num_warps=list_warps(step, block),
         )  # fmt: skip
     if need_items:
-        item_grad = segment_sum(grad, ids, users, None, items)
+        both = (None, user_grad) if folded else ()
+        item_grad = segment_sum(grad, ids, users, None, items, *both, gathered=bool(folded))
     return user_grad, item_grad
 
 

@@ -34,11 +34,24 @@ def bce(
     scores, targets, weights, loss, unit, B, C, scale, scale_rest, shift, shift_rest,
     TEACHER: tl.constexpr, GRADIENT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
-    """Each program takes ROWS rows and walks along them, COLS scores at a time. scores, targets, unit [B, C]; loss [B].
+    """Walk along ROWS rows, COLS scores at a time. scores, targets, weights, unit [B, C]; loss [B]."""
+    b = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    total = bce_rows(
+        scores, targets, weights, unit, b, B, C, scale, scale_rest, shift, shift_rest,
+        TEACHER, GRADIENT, ROWS, COLS, TYPE,
+    )  # fmt: skip
+    tl.store(loss + b, total, b < B)
+
+
+@triton.jit
+def bce_rows(
+    scores, targets, weights, unit, b, B, C, scale, scale_rest, shift, shift_rest,
+    TEACHER: tl.constexpr, GRADIENT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Return the loss of rows b, Float[ROWS]; store the gradient, which may replace the scores.
 
     With TEACHER, targets holds logits t of the teacher: q = sigma((t + shift) scale).
     """
-    b = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     total = tl.zeros([ROWS], TYPE)
     for start in range(0, C, COLS):
         c = start + tl.arange(0, COLS)
@@ -66,8 +79,9 @@ def bce(
         if GRADIENT:
             up = tl.where(s >= 0, 1.0, e) / (1.0 + e)  # sigma(s)
             down = tl.where(s >= 0, e, 1.0) / (1.0 + e)
+            tl.debug_barrier()  # the gradient may replace the scores
             tl.store(unit + at, tl.where(there, weight * (rest * up - q * down), 0.0), live)
-    tl.store(loss + b, total, b < B)
+    return total
 
 
 @triton.jit

@@ -1,0 +1,74 @@
+"""Binary cross entropy with a teacher's scores, from vectors: gather, loss and the user's gradient in one pass."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fastkd.kernels.reference import soft_bce_from_embeddings as reference
+from fastkd.ops._checks import check_constant, check_range
+from fastkd.ops._dispatch import choose
+from fastkd.ops._listwise import check_tables, define_listwise
+from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
+from fastkd.ops.gather_dot import gather_dot
+from fastkd.ops.listnet import check_temperature
+from fastkd.ops.soft_bce import check_shift, soft_bce
+
+_native = define_listwise(
+    "soft_bce_from_embeddings", "Tensor ids, Tensor teacher, Tensor? weights, float temperature, float shift", lists=1
+)
+
+
+def soft_bce_from_embeddings(
+    users: Tensor,
+    items: Tensor,
+    ids: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 1.0,
+    shift: float = 0.0,
+    weights: Tensor | None = None,
+    validate: bool = True,
+    sparse_grad: bool = False,
+    backend: str = "auto",
+) -> Tensor:
+    """Return :func:`fastkd.ops.soft_bce` of the inner products of users with their listed items.
+
+    ``users``: Float[B, D]. ``items``: Float[N, D], the whole table. ``ids``: Int64[B, C] (or int32); -1 is padding.
+    ``teacher``, ``weights``: Float[B, C]. The rest as in :func:`fastkd.ops.soft_bce`; ``validate`` as in
+    :func:`fastkd.ops.gather_dot`.
+    ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
+
+    Returns Float[B]. Raises what :func:`fastkd.ops.soft_bce` and :func:`fastkd.ops.gather_dot` raise.
+    """
+    check_tables(users, items, ("ids", ids, "B C"))
+    check_constant("teacher", teacher, "ids", ids)
+    check_constant("weights", weights, "ids", ids)
+    check_temperature(temperature)
+    check_shift(shift)
+    chosen = choose("soft_bce_from_embeddings", backend, users.device.type)
+    if validate:
+        refuse_empty("ids", ids)
+    if chosen == "reference":
+        rows = _reference(
+            users, items, ids, teacher, weights, temperature, shift, validate=validate, sparse_grad=sparse_grad
+        )
+    else:
+        rows = _native(
+            users, items, ids, teacher, weights, temperature, shift, validate, chosen, sparse_grad=sparse_grad
+        )
+    if validate:
+        constants = [("teacher", teacher, ids), ("weights", weights, ids)]
+        refuse_nan(rows, lambda b: list_reads(b, users, items, [("ids", ids)], constants))
+    return rows
+
+
+def _reference(
+    users: Tensor, items: Tensor, ids: Tensor, teacher: Tensor, weights: Tensor | None, temperature: float,
+    shift: float, *, validate: bool, sparse_grad: bool,
+) -> Tensor:  # fmt: skip
+    if validate:
+        check_range("ids", ids, items.shape[0])
+    if not sparse_grad:
+        return reference.soft_bce_from_embeddings(users, items, ids, teacher, weights, temperature, shift)
+    scores = gather_dot(users, items, ids, validate=False, sparse_grad=True, backend="reference")
+    return soft_bce(scores, teacher, temperature=temperature, shift=shift, weights=weights, backend="reference")
