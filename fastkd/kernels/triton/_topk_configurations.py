@@ -27,8 +27,9 @@ def _launch(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scan(
-    D: int, k: int, dtype: torch.dtype, *, B: int = 4096, N: int = _MILLION, bias: bool = False, capability: int = 90
-) -> Configuration:
+    D: int, k: int, dtype: torch.dtype,
+    *, B: int = 4096, N: int = _MILLION, bias: bool = False, fast: bool = False, capability: int = 90,
+) -> Configuration:  # fmt: skip
     p = plan_rank_topk(B, N, D, k, dtype, False, capability)
     operand = "bf16" if dtype not in (torch.bfloat16, torch.float16) else _NAMES[dtype]
     table = _NAMES[dtype] if p.inline else operand
@@ -38,13 +39,13 @@ def _scan(
     }  # fmt: skip
     constants: dict[str, Any] = {
         "D": D, "V": p.width if p.copies else D, "W": p.width, "BM": p.block_users, "BN": p.block_items,
-        "BD": p.block_width, "G": p.group, "FAST": False, "INLINE": p.inline,
+        "BD": p.block_width, "G": p.group, "FAST": fast, "INLINE": p.inline,
     }  # fmt: skip
     if bias:
         signature["bias_ptr"] = "*fp32"
     else:
         constants["bias_ptr"] = None
-    kind = f"scan{'-sm80' if capability == 80 else ''}-{_NAMES[dtype]}"
+    kind = f"scan{'-sm80' if capability == 80 else ''}{'-fast' if fast else ''}-{_NAMES[dtype]}"
     shape = f"{p.block_users}x{p.block_items}x{p.block_width}-g{p.group}-w{p.num_warps}"
     return Configuration(
         name=f"{kind}-b{B}-d{D}-k{k}{'-bias' if bias else ''}-{shape}",
@@ -54,11 +55,11 @@ def _scan(
     )  # fmt: skip
 
 
-def _prepare(D: int, dtype: torch.dtype) -> list[Configuration]:
+def _prepare(D: int, dtype: torch.dtype, *, fast: bool = False) -> list[Configuration]:
     p = plan_rank_topk(4096, _MILLION, D, 100, dtype, False)
     operand = "bf16" if dtype not in (torch.bfloat16, torch.float16) else _NAMES[dtype]
-    shape = {"D": D, "W": p.width, "BR": 32, "BD": min(p.block_width, 128), "FAST": False}
-    name = f"{_NAMES[dtype]}-d{D}"
+    shape = {"D": D, "W": p.width, "BR": 32, "BD": min(p.block_width, 128), "FAST": fast}
+    name = f"{'fast-' if fast else ''}{_NAMES[dtype]}-d{D}"
     users = Configuration(
         name=f"prepare-users-{name}", kernel=prepare_users, constants=shape, unaligned=("B",),
         signature={
@@ -78,12 +79,14 @@ def _prepare(D: int, dtype: torch.dtype) -> list[Configuration]:
     return [users, items]
 
 
-def _finish(D: int, k: int, dtype: torch.dtype, *, B: int = 4096, exclude: bool = True) -> list[Configuration]:
+def _finish(
+    D: int, k: int, dtype: torch.dtype, *, B: int = 4096, exclude: bool = True, fast: bool = False
+) -> list[Configuration]:
     p = plan_rank_topk(B, _MILLION, D, k, dtype, exclude)
     rows = {"indptr_ptr": "*i64", "indices_ptr": "*i32"} if exclude else {}
     none: dict[str, Any] = {} if exclude else {"indptr_ptr": None, "indices_ptr": None}
     state = {"norm_ptr": "*fp32", "tau_ptr": "*fp32", "count_ptr": "*i32", "pend_ptr": "*i64", "top_ptr": "*i32"}
-    name = f"{_NAMES[dtype]}-b{B}-d{D}-k{k}{'-exclude' if exclude else ''}"
+    name = f"{'fast-' if fast else ''}{_NAMES[dtype]}-b{B}-d{D}-k{k}{'-exclude' if exclude else ''}"
     shape = {"D": D, "G": p.group, "INLINE": p.inline}
     found = [
         Configuration(
@@ -94,14 +97,14 @@ def _finish(D: int, k: int, dtype: torch.dtype, *, B: int = 4096, exclude: bool 
     ]  # fmt: skip
     table = {"x_ptr": f"*{_NAMES[dtype]}", "items_ptr": f"*{_NAMES[dtype]}", "bias_ptr": "*fp32"}
     buffers = {"cand_ptr": "*i32", "key_ptr": "*i64"}
-    blocks, options = resolve_launch(p.users_per_chunk, D, dtype)
+    blocks, options = resolve_launch(p.users_per_chunk, D, dtype, fast=fast)
     numbers = _integers("N", "C", "Q", "E", "k", "row0", "limit")
     found.extend(
         Configuration(
             name=f"resolve-{name}{'-last' if last else ''}",
             kernel=resolve,
             signature={**table, **state, **buffers, **rows, **numbers},
-            constants={**shape, **none, **blocks, "FAST": False, "LAST": last},
+            constants={**shape, **none, **blocks, "FAST": fast, "LAST": last},
             unaligned=("N", "k", "row0", "limit"),
             **_launch(options),
         )
@@ -135,12 +138,15 @@ CONFIGURATIONS = (
     _scan(64, 10, _BF16, N=10 * _MILLION),
     _scan(128, 100, _BF16, B=1),
     *(_scan(64, 100, _FP32, B=64, capability=c) for c in (80, 90)),
+    _scan(64, 100, _FP32, B=64, fast=True),
     *(c for dtype in (_BF16, _FP32, _FP64) for c in _prepare(64, dtype)),
+    *(c for dtype in (_FP32, _FP64) for c in _prepare(64, dtype, fast=True)),
     *(c for D, dtype in ((64, _BF16), (128, _FP32), (64, _FP64)) for c in _finish(D, 100, dtype)),
     *_finish(64, 1000, _BF16, exclude=False),
     *_finish(64, 100, _FP32, B=1),
     *_finish(128, 100, _BF16, B=1, exclude=False),
     *_finish(64, 100, _FP64, B=200),
+    *(c for c in _finish(64, 100, _FP32, fast=True) if c.kernel is resolve),
     *_order(100),
     *_order(1000),
 )

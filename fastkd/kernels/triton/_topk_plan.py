@@ -101,16 +101,19 @@ def plan_rank_topk(B: int, N: int, D: int, k: int, dtype: torch.dtype, has_exclu
     )  # fmt: skip
 
 
-def resolve_launch(users: int, D: int, dtype: torch.dtype) -> tuple[dict[str, int], dict[str, Any]]:
+def resolve_launch(users: int, D: int, dtype: torch.dtype, *, fast: bool) -> tuple[dict[str, int], dict[str, Any]]:
     """Return (constants, compiler options) of ``resolve`` for a chunk of ``users``.
 
     Many users hide each other's waiting: one warp each, which needs neither barriers nor the shared memory of
     reductions across warps. Those cost registers too: what a warp reads there under a predicate stays live around
-    the whole loop, and with four warps ptxas spills other values to keep it, unless it is given all registers.
+    the whole loop, and with four warps ptxas spills other values to keep it, unless it is given all registers. With
+    one warp it does so on sm_100 where values are rounded on the way (``fast``).
     """
     few = users <= FEW_PROGRAMS
     constants = {"BD": min(64 if few else 16, _width(D)), "R": STEP_ROWS if few else STEP_ROWS // 2}
     options: dict[str, Any] = {"num_warps": 4, "maxnreg": 255} if few else {"num_warps": 1}
+    if fast and not few:
+        options["maxnreg"] = 160
     if dtype == torch.float64:  # products must be rounded before they are added
         options["enable_fp_fusion"] = False
     return constants, options

@@ -185,7 +185,7 @@ def _scan(task: _Task, scratch: _Scratch, count: int, first: int, end: int) -> N
 
 def _resolve(task: _Task, scratch: _Scratch, users: Tensor, start: int, *, last: bool) -> None:
     plan, D = task.plan, task.users.shape[1]
-    constants, options = planning.resolve_launch(plan.users_per_chunk, D, users.dtype)
+    constants, options = planning.resolve_launch(plan.users_per_chunk, D, users.dtype, fast=task.fast)
     resolve[(len(users),)](
         users, task.items, task.bias, scratch.norms, scratch.tau, scratch.counts, scratch.pending, scratch.waiting,
         scratch.keys, scratch.top, task.indptr, task.indices, len(task.items), plan.capacity, plan.waiting, plan.keys,
