@@ -3,6 +3,7 @@
     python -m benchmarks.methods --method cd      CiteULike's shape: 5,219 x 25,187, 20 and 400 wide
     python -m benchmarks.methods --method cd --users 4096 --items 1000000 --no-peer
     python -m benchmarks.methods --method cd --out benchmarks/results/methods.json
+    python -m benchmarks.methods --table --out benchmarks/results/methods.json   what is in the file, as Markdown
 
 ``refresh``: the lists and draws of an epoch. ``step``: the distillation term of a batch forward and backward, to both
 tables. Peers hold what the published programs hold: the users x items score matrix or mask, ``torch.multinomial`` over
@@ -58,6 +59,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bd": {"update": 10},
     "de": {"experts": 5, "anneal_epochs": 10},
 }
+PUBLISHED: dict[str, dict[str, float]] = {
+    "rrd": {"refresh": 25_500, "step": 1500},
+    "cd": {"refresh": 36_200},
+    "dcd": {"refresh": 60_000},
+    "rce_kd": {"refresh": 2800},
+    "rd": {"refresh": 3600},
+}
+"""Milliseconds of published programs on two CPU threads, CiteULike's data, lists of the same lengths (cd: 50 drawn)."""
 EVERY = {"hetcomp": 10, "bd": 10}
 """Epochs from one refresh to the next, where it is not each."""
 SEEN = 19
@@ -103,7 +112,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, metavar="FILE", help="add the figures to this JSON file")
     parser.add_argument("--no-peer", action="store_true", help="leave out the dense forms")
+    parser.add_argument("--table", action="store_true", help="print what --out holds and stop")
     given = parser.parse_args()
+    if given.table:
+        print_tables(json.loads(given.out.read_text(encoding="utf-8")))
+        return
     random, noise = Seeds(0).numpy("benchmark"), Seeds(0).torch("benchmark")
     train = interactions(given.users, given.items, random)
     teacher = made_teacher(given, train, noise)
@@ -177,6 +190,34 @@ def show_ratio(record: dict[str, Any]) -> None:
     # RD draws within its steps, so its refresh takes nothing.
     parts = f"refresh {peer_refresh / refresh:.1f}, " if refresh > 0.1 else ""
     print(f"ratio   {parts}step {peer_step / step:.1f}, epoch {epochs_apart:.1f}")
+
+
+def print_tables(entries: list[dict[str, Any]]) -> None:
+    """Print one Markdown table for each shape: ours / dense torch / published, in milliseconds."""
+    shapes = dict.fromkeys((e["users"], e["items"], e["dim"], e["teacher_dim"], e["batch"]) for e in entries)
+    for shape in shapes:
+        users, items, dim, teacher_dim, batch = shape
+        print(f"\n{users:,} x {items:,}, student {dim} wide, teacher {teacher_dim}, {batch:,} rows a step\n")
+        print("| method | prepare | refresh | step | epoch |\n| --- | --: | --: | --: | --: |")
+        for e in entries:
+            if (e["users"], e["items"], e["dim"], e["teacher_dim"], e["batch"]) == shape:
+                print(table_row(e["method"], e["ms"], PUBLISHED.get(e["method"], {}) if users == 5219 else {}))
+
+
+def table_row(method: str, ms: dict[str, Any], published: dict[str, float]) -> str:
+    """Return one method's line; a part that nobody has is a dash."""
+
+    def cell(part: str) -> str:
+        found = [ms["fastkd"][part], ms.get("torch", {}).get(part), published.get(part)]
+        while found and found[-1] is None:
+            found.pop()
+        return " / ".join("-" if not v else f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in found)
+
+    def epoch(who: str) -> float:
+        return float(ms[who]["refresh"] / ms["every"] + ms["steps"] * ms[who]["step"])
+
+    epochs = " / ".join(f"{epoch(who):,.0f}" for who in ("fastkd", "torch") if who in ms)
+    return f"| {method} | {ms['prepare']:,.0f} | {cell('refresh')} | {cell('step')} | {epochs} |"
 
 
 def keep(given: argparse.Namespace, record: dict[str, Any]) -> None:

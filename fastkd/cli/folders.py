@@ -4,6 +4,7 @@
     data/                             the prepared data (memory-mapped store)
     teacher/                          run folder of the teacher
     students/<name>/seed<k>/          run folder of each student
+    tuning/<name>/                    trials of each student (:mod:`fastkd.cli.tuning`)
     facts.json                        sizes of the data, the ceiling of planted data
     results.json, report.html         written again after every command
 
@@ -71,14 +72,17 @@ def _merge(old: StudyConfig, new: StudyConfig, folder: Path) -> StudyConfig:
     changed = [
         d for part in _SHARED for d in differences(_results_only(before[part]), _results_only(after[part]), part)
     ]
-    for name in old.methods:
-        if name in new.methods and any((folder / "students" / name).glob("seed*")):
-            changed += differences(before["methods"][name], after["methods"][name], f"methods.{name}")
+    for name in old.method_names():
+        if name in old.tuned or any((folder / "students" / name).glob("seed*")):
+            for part in ("methods", "tuned"):
+                if name in before[part] and name in after[part]:
+                    changed += differences(before[part][name], after[part][name], f"{part}.{name}")
     if changed:
         raise ConfigError(f"{folder} was made with other values: {'; '.join(changed)}. Give another --folder")
     return dataclasses.replace(
         new,
         methods={**old.methods, **new.methods},
+        tuned={**old.tuned, **new.tuned},
         seeds=tuple(dict.fromkeys((*old.seeds, *new.seeds))),
         published=new.published or old.published,
         description=new.description or old.description,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastkd.cli.app import GuardedGroup
-from fastkd.cli.commands import data, demo, distill, doctor, evaluate, methods, recommend, report
+from fastkd.cli.commands import bench, data, demo, distill, doctor, evaluate, methods, recommend, report
 from fastkd.cli.console import out
 from fastkd.cli.exits import EXIT_CODES
 
@@ -37,6 +37,7 @@ app.command()(evaluate.evaluate)
 app.command()(recommend.recommend)
 app.command()(report.report)
 app.command()(methods.methods)
+app.command()(bench.bench)
 app.command()(doctor.doctor)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from fastkd.cli.explain import explain
 from fastkd.cli.folders import TEACHER, finished_runs, read_run_info
 from fastkd.cli.records import RunRecord, finite, load_evaluation, load_record
+from fastkd.cli.shares import loss_shares, share_notes
 from fastkd.core.capability import cpu_count, version_of
 from fastkd.core.errors import ConfigError
 from fastkd.core.files import write_text
@@ -25,6 +26,7 @@ from fastkd.evaluation import (
     PairedTest,
     StudyReport,
     StudyRow,
+    Tuned,
     holm,
     mean_evaluation,
     paired_test,
@@ -75,7 +77,8 @@ def collect(config: StudyConfig, folder: Path) -> StudyResults:
     values = finite(_values(config, teacher, students, tests, facts))
     if config.data.synthetic is not None:
         facts["explanation"] = explain(config, values)
-    return StudyResults(values, _report(config, folder, teacher, students, tests, facts))
+    report = _report(config, folder, teacher, students, tests, facts)
+    return StudyResults(values, dataclasses.replace(report, notes=(*report.notes, *share_notes(values["students"]))))
 
 
 def lead_metric(config: StudyConfig) -> str:
@@ -171,7 +174,10 @@ def _student_values(
         "mean": {metric: s.mean for metric, s in summaries.items()},
         "std": {metric: s.std for metric, s in summaries.items()},
         "seeds": {str(seed): dataclasses.asdict(run) for seed, run in student.runs.items()},
+        "tuned": dataclasses.asdict(config.tuned[student.name]) if student.name in config.tuned else None,
     }
+    if student.name != PLAIN:
+        values["loss_shares"] = loss_shares(next(iter(student.folders.values())))
     if student.name != PLAIN and plain is not None:
         if teacher is not None:
             values["recovered"] = {m: _recovered(m, teacher, plain, summaries[m].mean) for m in metrics}
@@ -264,6 +270,7 @@ def _row(
         users_per_second=rate,
         curve=read_curve(folders[0], config.student.training.monitor),
         published=config.published.figures.get(key, {}) if config.published else {},
+        tuned=Tuned(**vars(config.tuned[key])) if key in config.tuned else None,
     )
 
 

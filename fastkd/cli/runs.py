@@ -19,11 +19,11 @@ from fastkd.cli.folders import RunInfo, is_current, read_run_info, student_folde
 from fastkd.cli.progress import Display, metrics_text
 from fastkd.cli.records import RunRecord, load_record, save_record
 from fastkd.cli.training_progress import TrainingProgress
-from fastkd.core.config import from_mapping, to_mapping
+from fastkd.core.config import to_mapping
 from fastkd.core.errors import CheckpointError
 from fastkd.core.seeds import Seeds
 from fastkd.data import Dataset
-from fastkd.distillation import METHODS, build_method
+from fastkd.distillation import build_method
 from fastkd.distillation.method import Method, Outlook
 from fastkd.evaluation import EvalConfig, evaluate
 from fastkd.models import Recommender, Tables, Teacher, build_model
@@ -37,7 +37,10 @@ _LATENCY_SECONDS = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run to do: what it trains and where it goes. ``method`` is None for the teacher and the plain student."""
+    """A run to do: what it trains and where it goes. ``method`` is None for the teacher and the plain student.
+
+    ``part``: what of the student's runs it is, where it is none of the study's seeds.
+    """
 
     info: RunInfo
     folder: Path
@@ -45,11 +48,13 @@ class Run:
     method: str | None = None
     options: Mapping[str, Any] | None = None
     warm_start: Path | None = None
+    part: str | None = None
 
     @property
     def label(self) -> str:
         """How the run is called on the screen."""
-        return self.info.student if self.info.seed is None else f"{self.info.student} seed {self.info.seed}"
+        part = self.part or (None if self.info.seed is None else f"seed {self.info.seed}")
+        return f"{self.info.student} {part}" if part else self.info.student
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,7 @@ def student_run(config: StudyConfig, study: Path, name: str, seed: int) -> Run:
     method, options, warm = None, None, None
     if name != PLAIN:
         method, entry = config.registry_name(name), config.methods.get(name)
-        kind: Any = METHODS.get(method)
-        options = to_mapping(from_mapping(kind.config_type, entry.options if entry else {}))
+        options = config.options_of(name)
         definition |= {"method": method, "options": options, "teacher": _teacher_definition(config)}
         if entry is not None and entry.warm_start is not None:
             warm = student_folder(study, entry.warm_start, seed)
@@ -94,16 +98,21 @@ def do_run(run: Run, room: Room, teacher: Teacher | None) -> RunRecord:
         record = load_record(run.folder)
         room.display.say(f"{run.label}: finished before, kept")
         return record
+    model, result = train_run(run, room, teacher)
+    record = test_run(run, room, model, result)
+    room.display.done(_summary(run, record))
+    return record
+
+
+def train_run(run: Run, room: Room, teacher: Teacher | None) -> tuple[Recommender, TrainResult]:
+    """Train what is left of ``run``; return its best model and what training says. No test split is opened."""
     write_run_info(run.folder, run.info)
     seeds = Seeds(run.training.seed)
     model = build_model(run.info.model, room.dataset.train, seeds)
     if run.warm_start is not None:
         load_best(model, run.warm_start)
     method = build_method(run.method, run.options or {}, seeds) if run.method else None
-    result = _train(run, room, model, method, teacher)
-    record = test_run(run, room, model, result)
-    room.display.done(_summary(run, record))
-    return record
+    return model, _train(run, room, model, method, teacher)
 
 
 def _train(run: Run, room: Room, model: Recommender, method: Method | None, teacher: Teacher | None) -> TrainResult:
@@ -121,6 +130,8 @@ def _train(run: Run, room: Room, model: Recommender, method: Method | None, teac
             callbacks=(TrainingProgress(counter, run.training, room.display.counter),),
         )
         if method is not None and teacher is not None:
+            for remark in method.remarks(teacher):
+                room.display.say(f"{run.label}: {remark}")
             _announce(method.outlook(teacher, model, room.dataset.train, device=trainer.device.type), run, room)
         return trainer.fit(resume="auto")
 

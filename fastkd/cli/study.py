@@ -21,6 +21,7 @@ from fastkd.cli.records import RunRecord, finite, save_record
 from fastkd.cli.results import StudyResults, write_results
 from fastkd.cli.runs import Room, do_run, ranking_rate, student_run, teacher_run, torch_device
 from fastkd.cli.teachers import file_teacher, run_teacher
+from fastkd.cli.tuning import check_tunable, tune_students, with_spaces
 from fastkd.core.errors import ConfigError, TeacherError, did_you_mean
 from fastkd.core.files import write_text
 from fastkd.data import Dataset, dataset_summary, is_store, load_dataset, open_store, save_store, synthetic_dataset
@@ -32,11 +33,15 @@ from fastkd.training.signals import TrainingInterrupted
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What of a study to do now; None takes everything. ``teacher=False`` trains plain students only."""
+    """What of a study to do now; None takes everything. ``teacher=False`` trains plain students only.
+
+    ``tune``: trials for each student before its runs, None for none.
+    """
 
     methods: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     teacher: bool = True
+    tune: int | None = None
 
     def command(self, folder: Path) -> str:
         """Return the command that does, or goes on with, this part of the study in ``folder``."""
@@ -46,7 +51,8 @@ class Selection:
             command = f"fastkd train --folder {shlex.quote(str(folder))} --role {role}"
         elif self.methods is not None:
             command += f" --methods {','.join(self.methods)}"
-        return command + (f" --seeds {','.join(map(str, self.seeds))}" if self.seeds else "")
+        command += f" --seeds {','.join(map(str, self.seeds))}" if self.seeds else ""
+        return command + (f" --tune {self.tune}" if self.tune is not None else "")
 
 
 def run_study(
@@ -69,24 +75,31 @@ def run_study(
             dataset = prepare_data(config, folder, display)
             room = Room(dataset, config.evaluation, display)
             write_facts(config, folder, dataset)
-            _do_runs(config, folder, room, selection)
+            config = _do_runs(config, folder, room, selection)
     except (KeyboardInterrupt, TrainingInterrupted) as error:
         raise Interrupted(selection.command(folder)) from error
     return write_results(config, folder)
 
 
-def _do_runs(config: StudyConfig, folder: Path, room: Room, selection: Selection) -> None:
+def _do_runs(config: StudyConfig, folder: Path, room: Room, selection: Selection) -> StudyConfig:
+    """Train what is selected; return the study with what tuning chose."""
     methods = with_prerequisites(config, selection.methods)
     seeds = config.seeds if selection.seeds is None else selection.seeds
-    room.display.plan(selection.teacher + len(methods) * len(seeds))
+    if selection.tune is not None:
+        check_tunable(config, folder, methods, selection.tune)
+    room.display.plan(selection.teacher + len(methods) * (len(seeds) + (selection.tune or 0)))
     teacher = None
     if selection.teacher:
         teacher = ensure_teacher(config, folder, room)
         room.display.run_done()
+    if selection.tune is not None:
+        assert teacher is not None
+        config = tune_students(config, folder, room, teacher, methods, selection.tune)
     for seed in seeds:
         for name in methods:
             do_run(student_run(config, folder, name, seed), room, None if name == PLAIN else teacher)
             room.display.run_done()
+    return config
 
 
 def ensure_teacher(config: StudyConfig, folder: Path, room: Room) -> Teacher:
@@ -184,5 +197,8 @@ def resolved(config: StudyConfig, selection: Selection) -> StudyConfig:
     """Return the study that a run with ``selection`` amounts to, for ``--dry-run``."""
     check_selection(config, selection)
     names = with_prerequisites(config, selection.methods)
+    if selection.tune is not None:
+        config = with_spaces(config, names)
     kept = {k: v for k, v in config.methods.items() if k in names}
-    return dataclasses.replace(config, methods=kept, seeds=selection.seeds or config.seeds)
+    tuned = {k: v for k, v in config.tuned.items() if k in names}
+    return dataclasses.replace(config, methods=kept, tuned=tuned, seeds=selection.seeds or config.seeds)

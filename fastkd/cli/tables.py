@@ -10,6 +10,7 @@ from rich.text import Text
 
 from fastkd.cli.console import out, print_table, print_text, table_width
 from fastkd.cli.results import StudyResults
+from fastkd.cli.shares import share_notes
 from fastkd.evaluation import ReportTable, report_tables
 
 
@@ -22,6 +23,8 @@ def print_results(results: StudyResults) -> None:
         print_table(rich_table(shown))
         if shown.note:
             print_text(shown.note, style="dim")
+    for note in share_notes(results.values["students"]):
+        print_text(note, style="dim")
 
 
 def narrowed(table: ReportTable, width: int) -> ReportTable:

@@ -33,6 +33,13 @@ def not_negative(**values: float) -> None:
             raise ConfigError(f"{name} must be a number of at least 0, got {value}")
 
 
+def below_one(**values: float) -> None:
+    """Refuse any named value outside [0, 1)."""
+    for name, value in values.items():
+        if not 0.0 <= value < 1.0:
+            raise ConfigError(f"{name} must be a number in [0, 1), got {value}")
+
+
 def finite(**values: float) -> None:
     """Refuse any named value that is not a finite number."""
     for name, value in values.items():

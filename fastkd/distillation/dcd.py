@@ -22,7 +22,7 @@ from fastkd.distillation.checks import at_least, device_of, not_negative, one_of
 from fastkd.distillation.cost import Cost, Shape, Work, distinct, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, weighted_entities
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, teacher_ids, user_blocks
+from fastkd.distillation.refresh import Window, teacher_ids, teacher_lists, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -42,8 +42,10 @@ class DCDConfig:
     ``order``: ``"teacher"`` sorts the under-estimated items by the teacher; ``"drawn"`` keeps the order of the draw, as
     the reference code does, which a loss over an ordered list should not see. ``student_ranks``: over the
     ``"unobserved"`` items, as the teacher's are, or over the whole ``"catalogue"``, as in the reference code, where a
-    user's training items push all his ranks down. ``update``: epochs between refreshes. ``item_weight``: of the same
-    loss for items over users (0: none); the paper names such a term, its weight is not known.
+    user's training items push all his ranks down. ``objective``: ``"cross_entropy"`` is the reference's ablation, the
+    teacher's softmax over both lists as a set, with ``tau``; it needs scores. ``update``: epochs between refreshes.
+    ``item_weight``: of the same loss for items over users (0: none); the paper names such a term, its weight is not
+    known.
     """
 
     weight: float = 0.01
@@ -52,6 +54,8 @@ class DCDConfig:
     temperature: float = 10.0
     order: Literal["teacher", "drawn"] = "teacher"
     student_ranks: Literal["unobserved", "catalogue"] = "unobserved"
+    objective: Literal["relaxed", "cross_entropy"] = "relaxed"
+    tau: float = 1.0
     update: int = 1
     item_weight: float = 0.0
     reduction: Reduction = "sum"
@@ -59,9 +63,10 @@ class DCDConfig:
     def __post_init__(self) -> None:
         not_negative(weight=self.weight, item_weight=self.item_weight)
         at_least(1, ranked=self.ranked, top=self.top, update=self.update)
-        positive(temperature=self.temperature)
+        positive(temperature=self.temperature, tau=self.tau)
         one_of("order", self.order, ("teacher", "drawn"))
         one_of("student_ranks", self.student_ranks, ("unobserved", "catalogue"))
+        one_of("objective", self.objective, ("relaxed", "cross_entropy"))
         one_of("reduction", self.reduction, ("sum", "mean"))
         if self.ranked > self.top:
             raise ConfigError(f"ranked={self.ranked} items cannot come from a list of top={self.top}")
@@ -106,21 +111,30 @@ class DCD(Method):
             refresh=(ranking(at.users, at.items, at.dim) + counted) * sides + storing(rows, drawn),
             every=config.update,
             step=scoring(at.batch_users + items, drawn, at.dim),
-            memory=held(rows, config.top + drawn),
+            memory=held(rows, config.top + drawn, values=1 if config.objective == "relaxed" else 2),
         )
 
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Rank the catalogue once with the teacher, and users for items where the item side has a weight."""
         same_shape(teacher, student, train)
-        config, host = self.config, torch.device("cpu")
-        self._top = {"user": teacher_ids(self, teacher, config.top, train, host)}
+        config = self.config
+        self._top: dict[str, Tensor] = {}
+        self._top_scores: dict[str, Tensor] = {}
+        self._rank("user", teacher, train, "ranking by the teacher")
         self._seen = {"user": train}
         if config.item_weight > 0:
             self._seen["item"] = train.transpose()
-            turned, what = flipped(teacher), "ranking users for items"
-            self._top["item"] = teacher_ids(self, turned, config.top, self._seen["item"], host, what=what)
+            self._rank("item", flipped(teacher), self._seen["item"], "ranking users for items")
         shapes = {f"{side}/{kind}": (len(top), config.ranked) for side, top in self._top.items() for kind in KINDS}
         self._window = Window(self.name, config.update, shapes, device_of(student))
+
+    def _rank(self, side: str, teacher: Teacher, seen: Interactions, what: str) -> None:
+        """Keep the teacher's lists of one side, with scores where the objective reads them; on the CPU."""
+        host, top = torch.device("cpu"), self.config.top
+        if self.config.objective == "relaxed":
+            self._top[side] = teacher_ids(self, teacher, top, seen, host, what=what)
+        else:
+            self._top[side], self._top_scores[side] = teacher_lists(self, teacher, top, seen, host)
 
     def begin_epoch(self, epoch: int, student: Recommender) -> None:
         """Draw both lists anew from the student's ranks, every ``update`` epochs."""
@@ -129,6 +143,18 @@ class DCD(Method):
         tables, lists = student.frozen_tables(), self._window.open(epoch)
         for side in self._top:
             self._refresh(side, tables if side == "user" else Tables(tables.items, tables.users), lists)
+        self._read()
+
+    def _read(self) -> None:
+        """For the cross entropy: both lists as a set, Int32[rows, 2 K], with the teacher's scores."""
+        self._sets: dict[str, tuple[Tensor, Tensor]] = {}
+        for side, scores in self._top_scores.items():
+            under, over = (self._window[f"{side}/{kind}"] for kind in KINDS)
+            twice = ops.ranks_within(over.cpu(), under.cpu()) <= under.shape[1]
+            ids = torch.cat([under.cpu(), over.cpu().masked_fill(twice, -1)], 1)
+            places = ops.ranks_within(ids, self._top[side])
+            values = scores.gather(1, (places - 1).clamp(0, scores.shape[1] - 1)).masked_fill(ids < 0, -torch.inf)
+            self._sets[side] = ids.to(under.device), values.to(under.device)
 
     def _refresh(self, side: str, tables: Tables, lists: Mapping[str, Tensor]) -> None:
         """Fill ``<side>/under`` and ``<side>/over``, Int32[rows, K], in blocks of rows."""
@@ -172,6 +198,12 @@ class DCD(Method):
         return LossParts(kd=kd, parts=parts)
 
     def _side(self, side: str, rows: Tensor, empty: Tensor, vectors: Tensor, table: Tensor, sparse: bool) -> Tensor:
+        if self.config.objective == "cross_entropy":
+            ids, scores = (values[rows] for values in self._sets[side])
+            ids = ids.masked_fill_(empty.unsqueeze(1), -1)
+            return ops.listnet_from_embeddings(
+                vectors, table, ids, scores, temperature=self.config.tau, validate=False, sparse_grad=sparse
+            )
         under, over = (self._window[f"{side}/{kind}"][rows].masked_fill_(empty.unsqueeze(1), -1) for kind in KINDS)
         return ops.relaxed_ranking_from_embeddings(vectors, table, under, over, validate=False, sparse_grad=sparse)
 
@@ -182,6 +214,8 @@ class DCD(Method):
     def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Restore :meth:`state_dict`, after ``prepare``; lists of another shape are refused."""
         self._window.load_state_dict(state)
+        if state:
+            self._read()
 
 
 METHODS.add(DCD.name, DCD)

@@ -144,6 +144,17 @@ class HetComp(Method):
         """Return whether the base loss trains the student too."""
         return self.config.use_base_loss
 
+    def remarks(self, teacher: Teacher) -> tuple[str, ...]:
+        """Say which teachers have kept fewer states than are asked for."""
+        counts = [len(member.checkpoints) for member in teacher.members]
+        if min(counts) >= self.config.states:
+            return ()
+        kept = ", ".join(map(str, counts)) + (": no easy targets to begin with" if max(counts) == 1 else "")
+        return (
+            f"hetcomp asks for {self.config.states} states of each teacher, there are {kept}. "
+            "Keep more with teacher.training.keep_every=EPOCHS, or give a folder of checkpoints as --teacher",
+        )
+
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Rank the catalogue once with every state of every teacher; keep the heads of the lists, Int32[V, U, L]."""
         config = self.config

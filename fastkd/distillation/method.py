@@ -100,6 +100,10 @@ class Method(ABC):
         """
         return None
 
+    def remarks(self, teacher: Teacher) -> tuple[str, ...]:
+        """Return what a user should know about learning from this teacher; may be asked before ``prepare``."""
+        return ()
+
     @abstractmethod
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Read the teacher once; refuse one that lacks what the method needs. ``epochs``: planned length."""
@@ -138,5 +142,23 @@ class Method(ABC):
             raise ValueError(f"{self.name} keeps no state, got {sorted(state)}")
 
 
-METHODS: Registry[type[Method]] = Registry("method")
+JOINT = "+"
+"""What parts the names of methods that train together: ``"de+rrd"``."""
+
+
+class Methods(Registry[type[Method]]):
+    """The registered methods; a name with a ``+`` stands for a combination of them, made by ``combine``."""
+
+    combine: Callable[[str], type[Method]]
+
+    def get(self, name: str) -> type[Method]:
+        """Return a method or a combination; ``ConfigError`` names the nearest for one that is not known."""
+        return self.combine(name) if JOINT in name else super().get(name)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether it is a method, or known methods joined."""
+        return isinstance(name, str) and all(super(Methods, self).__contains__(part) for part in name.split(JOINT))
+
+
+METHODS = Methods("method")
 """Method name -> class; each class carries a ``Config`` dataclass as its ``config_type``."""

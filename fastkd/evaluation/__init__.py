@@ -5,7 +5,7 @@ from fastkd.evaluation.ranking import EvalConfig, Evaluation, evaluate, mean_eva
 from fastkd.evaluation.recovered import Recovered, recovered_share
 from fastkd.evaluation.report import render_report, report_tables, write_report
 from fastkd.evaluation.significance import PairedTest, holm, paired_test
-from fastkd.evaluation.study import Curve, MetricSummary, ReportTable, StudyReport, StudyRow
+from fastkd.evaluation.study import Curve, MetricSummary, ReportTable, StudyReport, StudyRow, Tuned
 
 __all__ = [
     "METRICS",
@@ -18,6 +18,7 @@ __all__ = [
     "ReportTable",
     "StudyReport",
     "StudyRow",
+    "Tuned",
     "UserMetrics",
     "evaluate",
     "holm",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from fastkd.core.errors import DataError, did_you_mean
 from fastkd.evaluation.recovered import Recovered, recovered_share
@@ -35,6 +35,17 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What tuning chose for a model: the best of ``trials`` by ``metric`` on the validation split."""
+
+    trials: int
+    seed: int
+    metric: str
+    value: float
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyRow:
     """One model of a study.
 
@@ -60,6 +71,7 @@ class StudyRow:
     published: Mapping[str, float] = field(default_factory=dict)
     versus_plain: PairedTest | None = None
     p_adjusted: float | None = None
+    tuned: Tuned | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ _MINUS = "\u2212"
 
 def report_tables(report: StudyReport) -> tuple[ReportTable, ...]:
     """Return the report's tables in order; those without content are left out."""
-    tables = (_quality(report), _cost(report), _significance(report), _published(report))
+    tables = (_quality(report), _cost(report), _significance(report), _published(report), _tuning(report))
     return tuple(table for table in tables if table is not None)
 
 
@@ -94,6 +94,29 @@ def _published(report: StudyReport) -> ReportTable | None:
     columns = ["Model", *(c for name in names for c in (name, "published"))]
     note = f"Published: {report.published_source}." if report.published_source else ""
     return _table(report, "Beside published figures", columns, rows, of=shown, note=note)
+
+
+def _tuning(report: StudyReport) -> ReportTable | None:
+    shown = [row for row in report.rows if row.tuned is not None]
+    if not shown:
+        return None
+    rows, seeds = [], set()
+    for row in shown:
+        tuned = row.tuned
+        assert tuned is not None
+        chosen = ", ".join(f"{key.rpartition('.')[2]} {_value(value)}" for key, value in tuned.values.items())
+        rows.append([row.name, str(tuned.trials), tuned.metric, f"{tuned.value:.4f}", chosen])
+        seeds.add(tuned.seed)
+    note = (
+        f"Best of so many trials on the validation split, training seed {_listed(sorted(seeds))}; trial 1 is the "
+        "configuration as given. The test split took no part."
+    )
+    columns = ["Model", "trials", "metric", "validation", "chosen"]
+    return _table(report, "Tuning", columns, rows, of=shown, text_columns=(0, 2, 4), note=note)
+
+
+def _value(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _beside(row: StudyRow, name: str) -> tuple[str, str]:

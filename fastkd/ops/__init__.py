@@ -7,6 +7,8 @@ from fastkd.ops.catalogue_logsumexp import catalogue_logsumexp
 from fastkd.ops.catalogue_softmax import catalogue_softmax
 from fastkd.ops.expert_mixture import expert_choice, expert_mixture
 from fastkd.ops.gather_dot import gather_dot
+from fastkd.ops.graph_filter import graph_filter
+from fastkd.ops.hyper_projection import hyper_projection
 from fastkd.ops.lambda_pairs import lambda_pairs, lambda_pairs_from_embeddings
 from fastkd.ops.listnet import listnet
 from fastkd.ops.listnet_from_embeddings import listnet_from_embeddings
@@ -28,11 +30,13 @@ from fastkd.ops.sampled_softmax import sampled_softmax
 from fastkd.ops.score_topk_chunked import score_topk_chunked
 from fastkd.ops.soft_bce import soft_bce
 from fastkd.ops.soft_bce_from_embeddings import soft_bce_from_embeddings
+from fastkd.ops.topology_distance import Distance, prototype_distance, topology_distance
 from fastkd.ops.weighted_bce import weighted_bce
 from fastkd.ops.weighted_bce_from_embeddings import weighted_bce_from_embeddings
 
 __all__ = [
     "DiscrepancyExplanation",
+    "Distance",
     "TopK",
     "TopKExplanation",
     "catalogue_divergence",
@@ -43,12 +47,15 @@ __all__ = [
     "explain_rank_topk",
     "explain_sample_rank_discrepancy",
     "gather_dot",
+    "graph_filter",
+    "hyper_projection",
     "lambda_pairs",
     "lambda_pairs_from_embeddings",
     "listnet",
     "listnet_from_embeddings",
     "pairwise",
     "pairwise_from_embeddings",
+    "prototype_distance",
     "rank_of",
     "rank_topk",
     "ranks_within",
@@ -68,6 +75,7 @@ __all__ = [
     "score_topk_chunked",
     "soft_bce",
     "soft_bce_from_embeddings",
+    "topology_distance",
     "weighted_bce",
     "weighted_bce_from_embeddings",
 ]

@@ -6,6 +6,8 @@ Plain torch is the fast form here: the work is matrix products, which the librar
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,17 +16,21 @@ from fastkd.kernels.reference import expert_mixture as reference
 from fastkd.ops._dispatch import choose
 
 _SMALLEST_GROUP = 16
+_FEW = 0.6
+"""Share of gates that count, below which the rest is left out."""
 
 
 def expert_mixture(
-    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, gates: Tensor, backend: str = "auto"
-) -> Tensor:
+    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, gates: Tensor, negligible: float = 0.0,
+    backend: str = "auto",
+) -> Tensor:  # fmt: skip
     """Return ``y = sum_e z_e * (relu(x W1_e^T + b1_e) W2_e + b2_e)``.
 
     ``x`` Float[n, S]; ``w1`` Float[E, H, S]; ``b1`` Float[E, H]; ``w2`` Float[E, H, T]; ``b2`` Float[E, T];
     ``gates`` z Float[n, E]. Returns Float[n, T]; differentiable in all. The gates scale the hidden units, so that the
-    sum over experts is one product [n, E H] @ [E H, T] and no [n, T, E] is made. ``backend``: ``"auto"``, or
-    ``"reference"`` for one expert after the other.
+    sum over experts is one product [n, E H] @ [E H, T] and no [n, T, E] is made. ``negligible``: gates up to it may
+    count as 0 and get no gradient; on the CPU, where they are counted, a mixture in which most are is made of the rest,
+    grouped by expert. ``backend``: ``"auto"``, or ``"reference"`` for one expert after the other.
 
     Raises ``ValueError`` for shapes that do not fit or an unknown backend, ``BackendError`` for one that has no kernel.
     """
@@ -33,6 +39,10 @@ def expert_mixture(
         raise ValueError(f"gates must be [{len(x)}, {len(w1)}] (rows, experts), got {list(gates.shape)}")
     if backend != "auto" and choose("expert_mixture", backend, x.device.type) == "reference":
         return reference.expert_mixture(x, w1, b1, w2, b2, gates)
+    if negligible > 0 and x.device.type == "cpu" and len(w1) > 1:
+        kept = gates.detach() > negligible
+        if int(kept.sum()) < _FEW * kept.numel():
+            return _of_few(x, w1, b1, w2, b2, gates, kept)
     hidden = torch.relu(functional.linear(x, w1.flatten(0, 1), b1.flatten()))
     weighted = hidden.view(-1, *b1.shape) * gates.unsqueeze(2)
     return torch.addmm(gates @ b2, weighted.flatten(1), w2.flatten(0, 1))
@@ -57,6 +67,49 @@ def expert_choice(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, *, 
     else:
         output = _by_blocks(x.index_select(0, order), chosen[order], w1, b1, w2, b2)
     return torch.zeros_like(output).index_copy(0, order, output)
+
+
+def _of_few(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, gates: Tensor, kept: Tensor) -> Tensor:
+    """Return the mixture of the gates in ``kept`` Bool[n, E] alone: (row, expert) pairs, grouped by expert."""
+    expert, row = kept.t().nonzero(as_tuple=True)
+    gate = gates.flatten().gather(0, row * len(w1) + expert)
+    order = row.argsort(stable=True)
+    ends = functional.pad(kept.sum(1).cumsum(0), (1, 0))
+    pairs: Tensor = _Spread.apply(x, row, order, ends)  # type: ignore[no-untyped-call]
+    outputs = _by_counts(pairs, kept.sum(0).tolist(), w1, b1, w2, b2) * gate.unsqueeze(1).to(x.dtype)
+    mixed: Tensor = _Collect.apply(outputs, row, order, ends)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+def _sums(x: Tensor, order: Tensor, ends: Tensor) -> Tensor:
+    """Return ``y_i = sum_{ends_i <= p < ends_{i + 1}} x[order_p]``, each by one thread in one order."""
+    return functional.embedding_bag(order, x.contiguous(), ends, mode="sum", include_last_offset=True)
+
+
+class _Spread(torch.autograd.Function):
+    """``x[row]``; the gradient collects what was spread."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, row: Tensor, order: Tensor, ends: Tensor) -> Tensor:
+        ctx.save_for_backward(row, order, ends)
+        return x.index_select(0, row)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        return _Collect.apply(upstream[0], *ctx.saved_tensors), None, None, None  # type: ignore[no-untyped-call]
+
+
+class _Collect(torch.autograd.Function):
+    """``y_i = sum of x_p over the pairs p of row i``; the gradient spreads."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, row: Tensor, order: Tensor, ends: Tensor) -> Tensor:
+        ctx.save_for_backward(row, order, ends)
+        return _sums(x, order, ends)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        return _Spread.apply(upstream[0], *ctx.saved_tensors), None, None, None  # type: ignore[no-untyped-call]
 
 
 def _by_counts(x: Tensor, counts: list[int], w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:

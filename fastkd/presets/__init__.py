@@ -6,7 +6,7 @@ from fastkd.presets.citeulike_lightgcn import CITEULIKE_LIGHTGCN
 from fastkd.presets.demo import DEMO
 from fastkd.presets.gowalla import GOWALLA
 from fastkd.presets.ml1m import ML1M
-from fastkd.presets.study import PLAIN, MethodConfig, PublishedConfig, RoleConfig, StudyConfig
+from fastkd.presets.study import PLAIN, MethodConfig, PublishedConfig, RoleConfig, StudyConfig, TunedConfig
 
 PRESETS: Registry[StudyConfig] = Registry("preset")
 """Preset name -> study."""
@@ -21,4 +21,5 @@ __all__ = [
     "PublishedConfig",
     "RoleConfig",
     "StudyConfig",
+    "TunedConfig",
 ]

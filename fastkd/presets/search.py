@@ -9,7 +9,7 @@ Ranges of weights span the published values (lambda of sums, see README.md).
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from fastkd.core.errors import ConfigError, did_you_mean
 from fastkd.distillation import METHODS
@@ -81,6 +81,36 @@ SEARCH: Mapping[str, Space] = {
         "options.experts": [1, 5, 10],
         "training.weight_decay": _DECAY,
     },
+    "hint": {
+        "options.weight": _weight(1e-4, 0.5),
+        "options.projector": ["mlp", "linear", "orthogonal"],
+        "training.weight_decay": _DECAY,
+    },
+    "phr": {
+        "options.weight": _weight(1e-4, 0.5),
+        "options.rank": [1, 4, 8],
+        "training.weight_decay": _DECAY,
+    },
+    "ftd": {"options.weight": _weight(1e-5, 0.1), "training.weight_decay": _DECAY},
+    "htd": {
+        "options.weight": _weight(1e-4, 1.0),
+        "options.gamma": [0.1, 0.5, 0.9],
+        "options.experts": [5, 10, 30],
+        "training.weight_decay": _DECAY,
+    },
+    "pckd": {
+        "options.weight": _weight(1e-3, 0.5),
+        "options.alpha": [0.05, 0.1, 0.5],
+        "options.list_temperature": [0.01, 0.1],
+        "options.experts": [1, 5, 10],
+        "training.weight_decay": _DECAY,
+    },
+    "freqd": {
+        "options.weight": _weight(0.05, 2.0),
+        "options.strength": [0.2, 0.5, 0.7],
+        "options.order": ["after", "before"],
+        "training.weight_decay": _DECAY,
+    },
     "bd": {
         "options.weight": _weight(0.05, 5.0),
         "options.teacher_weight": _weight(0.05, 5.0),
@@ -91,9 +121,13 @@ SEARCH: Mapping[str, Space] = {
 """Method -> its space; ``none`` is the plain student."""
 
 
+_FIXED = ("seed", "monitor", "device", "eval_every", "checkpoint_every", "keep_every", "log_every")
+"""Options of training that tuning may not vary: trials would not be comparable, or nothing would change."""
+
+
 def check_space(path: str, space: Space, method: str) -> None:
     """Refuse a key that the method or its training lacks, and values that are neither choices nor a range."""
-    fields = {f"training.{f.name}" for f in dataclasses.fields(TrainingConfig)}
+    fields = {f"training.{f.name}" for f in dataclasses.fields(TrainingConfig) if f.name not in _FIXED}
     if method in METHODS:
         fields |= {f"options.{f.name}" for f in dataclasses.fields(METHODS.get(method).config_type)}
     for key, values in space.items():
@@ -102,12 +136,22 @@ def check_space(path: str, space: Space, method: str) -> None:
         if isinstance(values, Mapping):
             if not _is_range(values):
                 raise ConfigError(f"{path}.{key}: a range is {{low, high, log}} with low < high, got {dict(values)}")
-        elif not isinstance(values, (list, tuple)) or not values:
+        elif not isinstance(values, (list, tuple)) or not values or not all(map(_is_choice, values)):
             raise ConfigError(f"{path}.{key}: expected choices or a range {{low, high, log}}, got {values!r}")
+
+
+def _is_choice(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
 
 
 def _is_range(values: Mapping[str, Any]) -> bool:
     low, high = values.get("low"), values.get("high")
-    if set(values) - {"low", "high", "log"} or not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+    if set(values) - {"low", "high", "log"} or not _is_number(low) or not _is_number(high):
         return False
-    return math.isfinite(low) and math.isfinite(high) and low < high and (low > 0 or not values.get("log"))
+    return bool(math.isfinite(low) and math.isfinite(high) and low < high and (low > 0 or not values.get("log")))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -19,7 +19,7 @@ from fastkd.training import TrainingConfig
 PLAIN = "none"
 """The name of the student trained without a teacher; every share of recovered quality is counted from it."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,20 @@ class MethodConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TunedConfig:
+    """What tuning chose for a student: ``values`` (dotted key -> value) of the best of ``trials`` trials.
+
+    ``value``: the best trial's ``metric`` on the validation split with training seed ``seed``.
+    """
+
+    trials: int
+    seed: int
+    metric: str
+    value: float
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishedConfig:
     """Figures printed by others, to stand beside ours; ``protocol`` says how far the two may be compared.
 
@@ -67,6 +81,7 @@ class StudyConfig:
 
     ``teacher`` may be absent when ``teacher_files`` names a run folder, embeddings or lists. ``seeds`` are the
     students' training seeds (initial values, order, draws); the teacher's is in its own training configuration.
+    ``tuned``: what ``fastkd distill --tune`` chose for a student, in force over its own options and training.
     """
 
     name: str
@@ -79,10 +94,11 @@ class StudyConfig:
     seeds: tuple[int, ...] = (0,)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     published: PublishedConfig | None = None
+    tuned: Mapping[str, TunedConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ConfigError(f"name {self.name!r} does not do for a folder: letters, digits, '.', '_' and '-'")
+            raise ConfigError(f"name {self.name!r} does not do for a folder: letters, digits, '.', '_', '+' and '-'")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds must be distinct integers of at least 0, got {list(self.seeds)}")
         if self.teacher is None and not self.teacher_files:
@@ -96,6 +112,13 @@ class StudyConfig:
                 )
             self.training_of(key, self.seeds[0])
             check_space(f"methods.{key}.search", self.search_of(key), self.registry_name(key))
+        for key in self.tuned:
+            if key not in self.method_names():
+                raise ConfigError(f"tuned.{key} is no student of this study: {', '.join(self.method_names())}")
+            chosen = {name: [value] for name, value in self.tuned[key].values.items()}
+            check_space(f"tuned.{key}.values", chosen, self.registry_name(key))
+            self.options_of(key)
+            self.training_of(key, self.seeds[0])
 
     def method_names(self) -> tuple[str, ...]:
         """Return every student of the study, the plain one first."""
@@ -117,13 +140,26 @@ class StudyConfig:
     def training_of(self, name: str, seed: int) -> TrainingConfig:
         """Return how student ``name`` is trained with ``seed``: the student's configuration and its overrides."""
         entry = self.methods.get(name, MethodConfig())
-        merged = to_mapping(self.student.training) | dict(entry.training) | {"seed": seed}
-        return from_mapping(TrainingConfig, merged, path=f"methods.{name}.training")
+        merged = to_mapping(self.student.training) | dict(entry.training) | self._tuned(name, "training")
+        return from_mapping(TrainingConfig, merged | {"seed": seed}, path=f"methods.{name}.training")
+
+    def options_of(self, name: str) -> dict[str, Any]:
+        """Return every option of the method of student ``name``, defaults included; the plain student has none."""
+        if name == PLAIN:
+            return {}
+        tuned = self._tuned(name, "options")
+        entry, kind = self.methods.get(name, MethodConfig()), METHODS.get(self.registry_name(name))
+        made: Any = from_mapping(kind.config_type, {**entry.options, **tuned}, path=f"methods.{name}.options")
+        return to_mapping(made)
+
+    def _tuned(self, name: str, part: str) -> dict[str, Any]:
+        values = self.tuned[name].values if name in self.tuned else {}
+        return {key.removeprefix(f"{part}."): v for key, v in values.items() if key.startswith(f"{part}.")}
 
 
 def _check_method(key: str, entry: MethodConfig) -> None:
     if not _NAME.fullmatch(key):
-        raise ConfigError(f"methods.{key}: the name does not do for a folder: letters, digits, '.', '_' and '-'")
+        raise ConfigError(f"methods.{key}: the name does not do for a folder: letters, digits, '.', '_', '+' and '-'")
     if key == PLAIN:
         if entry.options or entry.method not in (None, PLAIN):
             raise ConfigError(f"methods.{PLAIN} is the student without a teacher; it takes training overrides only")

@@ -53,6 +53,36 @@ def test_bd_says_what_a_refresh_takes_and_shows_it_going_on(fastkd, study, write
     assert len(found) > 2
 
 
+def test_hetcomp_says_that_the_teacher_kept_no_states(fastkd, study, write, tmp_path):
+    study["methods"] = {"hetcomp": {"training": {"epochs": 1}, "options": {"ranked": 10, "states": 2}}}
+    study["teacher"]["training"] |= {"epochs": 2}
+    remark = "hetcomp seed 0: hetcomp asks for 2 states of each teacher, there are 1: no easy targets"
+    said = fastkd("distill", write(study), "--method", "hetcomp", "--folder", tmp_path / "run").stderr
+    assert remark in said
+    assert "teacher.training.keep_every=EPOCHS" in said
+    study["teacher"]["training"] |= {"keep_every": 1}
+    said = fastkd("distill", write(study), "--method", "hetcomp", "--folder", tmp_path / "kept").stderr
+    assert "hetcomp asks" not in said
+
+
+def test_every_method_runs_on_a_file_of_ones_own(fastkd, study, write, tmp_path):
+    source = tmp_path / "clicks.csv"
+    rows = [f"u{u},i{(u * 7 + j * j * 3) % 60}" for u in range(50) for j in range(12)]
+    source.write_text("user,item\n" + "\n".join(dict.fromkeys(rows)) + "\n")
+    names = ["kd_ce", "rd", "cd", "rrd", "ir_rrd", "dcd", "bd", "unkd", "hetcomp", "rce_kd"]
+    study |= {"data": {"path": str(source)}, "methods": {}}
+    for role in ("teacher", "student"):
+        study[role]["training"] |= {"epochs": 2}
+    study["teacher"]["training"] |= {"keep_every": 1}
+    said = fastkd("distill", write(study), "--methods", ",".join(names), "--folder", tmp_path / "run").stderr
+    assert f"not in the study, so with default options: {', '.join(names)}" in said
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["students"]
+    assert set(results) == set(names)
+    for name in names:
+        assert results[name]["method"] == name
+        assert 0 <= results[name]["mean"]["ndcg@10"] <= 1
+
+
 def test_json_is_the_results_file(fastkd, study, write, tmp_path):
     shown = fastkd("train", write(study), "--role", "student", "--folder", tmp_path / "run", "--json")
     assert json.loads(shown.stdout) == json.loads((tmp_path / "run" / "results.json").read_text())

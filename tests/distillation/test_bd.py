@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from fastkd import Interactions, Seeds
 from fastkd.core.errors import CheckpointError, ConfigError, DataError
 from fastkd.distillation import build_method
+from fastkd.models import Tables
 from tests.contracts.method_contract import MethodContract
 from tests.contracts.method_world import bpr
+from tests.distillation.golden_numbers import compare, golden, ids
 
 
 def bce(scores: np.ndarray, given: np.ndarray, temperature: float) -> np.ndarray:
@@ -27,6 +30,7 @@ class TestBD(MethodContract):
     sources = ("model",)
     own_modules = True
     refuses_full_users = True
+    trains_teacher = True
 
     @pytest.mark.parametrize("reduction", ["sum", "mean"])
     def test_loss_is_the_published_one_in_both_directions(self, reduction):
@@ -44,6 +48,24 @@ class TestBD(MethodContract):
         found = world.loss(batch)
         assert found.kd.item() == pytest.approx(0.7 * reduce(to_student) + base + 0.3 * reduce(to_teacher), rel=1e-5)
         assert set(found.parts) == {"bd_to_student", "bd_to_teacher", "teacher_base"}
+
+    def test_golden_numbers(self):
+        case = golden("bd")
+        method = self.started(
+            weight=case.weight,
+            teacher_weight=case.teacher_weight,
+            student_temperature=case.student_temperature,
+            teacher_temperature=case.teacher_temperature,
+            base_negatives="uniform",
+        ).method
+        users, items = (
+            torch.tensor(t, dtype=torch.float64, requires_grad=True) for t in (case.teacher_users, case.teacher_items)
+        )
+        method._teacher = SimpleNamespace(tables=lambda: Tables(users, items))
+        method._student_items, method._teacher_items = ids(case.to_student), ids(case.to_teacher)
+        compare(method, case, base_loss=bpr)
+        np.testing.assert_allclose(users.grad.numpy(), case.d_teacher_users, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(items.grad.numpy(), case.d_teacher_items, rtol=1e-9, atol=1e-12)
 
     def test_uniform_negatives_are_the_trainers_and_both_sides_share_them(self):
         world = self.started(base_negatives="uniform")

@@ -37,6 +37,17 @@ class TestDCD(MethodContract):
         method._window._tables = {"user/under": ids(case.under), "user/over": ids(case.over)}
         compare(method, case)
 
+    def test_golden_cross_entropy(self):
+        case = golden("dcd")
+        for name, value in case.cross_entropy.items():
+            setattr(case, name, value)
+        method = self.world(weight=case.weight, objective="cross_entropy", tau=case.tau).method
+        method._top["user"], method._top_scores["user"] = ids(case.teacher_lists), torch.tensor(case.teacher_scores)
+        method._window._tables = {"user/under": ids(case.under), "user/over": ids(case.over)}
+        method._read()
+        method._sets["user"] = method._sets["user"][0], method._sets["user"][1].double()
+        compare(method, case, rtol=1e-6)
+
     def test_golden_ranks_and_weights(self, monkeypatch):
         case = golden("dcd")
         pairs = [(u, i) for u, row in enumerate(case.seen) for i in row]
@@ -168,3 +179,29 @@ class TestDCD(MethodContract):
     def test_impossible_options(self, options, message):
         with pytest.raises(ConfigError, match=message):
             build_method("dcd", options, Seeds(0))
+
+
+class TestCrossEntropy(MethodContract):
+    name = "dcd"
+    options: ClassVar = {
+        "ranked": 4, "top": 12, "temperature": 3.0, "weight": 0.1, "objective": "cross_entropy", "update": 2,
+    }  # fmt: skip
+    sources = ("model", "embeddings", "lists")
+    falls_to = 0.99
+
+    def test_both_lists_are_one_set_with_the_teachers_scores(self):
+        world = self.started()
+        sets, scores = world.method._sets["user"]
+        tables = world.teacher.tables()
+        for user in range(29):
+            held = [i for i in sets[user].tolist() if i >= 0]
+            both = {i for kind in ("under", "over") for i in world.method._window[f"user/{kind}"][user].tolist()}
+            assert len(held) == len(set(held))
+            assert set(held) == both
+            wanted = tables.users[user] @ tables.items[held].T
+            torch.testing.assert_close(scores[user][sets[user] >= 0], wanted)
+
+    def test_items_learn_too(self):
+        world = self.started(item_weight=0.05)
+        parts = world.loss(world.batch(np.arange(40))).parts
+        assert parts["dcd_items"] > 0

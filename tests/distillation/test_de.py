@@ -10,7 +10,10 @@ from fastkd import Seeds
 from fastkd.core.errors import ConfigError
 from fastkd.distillation import DEConfig, build_method
 from fastkd.distillation.de import Experts
+from fastkd.ops import expert_mixture
 from tests.contracts.method_contract import MethodContract
+from tests.distillation.feature_golden import give_experts, prepared
+from tests.distillation.golden_numbers import compare, golden
 
 
 def mixture_error(experts: Experts, student: np.ndarray, teacher: np.ndarray, noise: np.ndarray, tau: float) -> float:
@@ -45,7 +48,7 @@ class TestDE(MethodContract):
             ("item", [(positives, 0.5), (negatives, 0.5)]),
         ):
             ids = sorted(set().union(*(members for members, _ in sets)))
-            noise = method._noise(kind, 17, len(ids), torch.device("cpu")).double().numpy()
+            noise = method._experts.noise(kind, 17, len(ids), torch.device("cpu")).double().numpy()
             tables = [getattr(t, f"{kind}s").double().numpy() for t in (student, teacher)]
             errors = {
                 e: mixture_error(method._experts[kind], tables[0][e], tables[1][e], noise[row], tau)
@@ -56,6 +59,33 @@ class TestDE(MethodContract):
                 total += factor * (np.sum(values) if reduction == "sum" else np.mean(values))
         found = world.loss(batch, epoch=epoch, step=17).kd.item()
         assert found == pytest.approx(0.25 * total, rel=1e-4)
+
+    def test_golden_numbers(self):
+        case = golden("de")
+        method = prepared("de", case, experts=2, temperature_start=case.tau)
+        give_experts(method, case)
+        compare(method, case)
+        for kind, wanted in case.d_nets.items():
+            for name, parameter in method._experts[kind].named_parameters():
+                np.testing.assert_allclose(parameter.grad.numpy(), wanted[name], rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.parametrize("tau", [0.3, 0.05, 1e-3])
+    def test_leaving_out_negligible_gates_changes_nothing(self, tau):
+        experts = Experts(3, 8, 12, Seeds(3))
+        random = Seeds(1).torch("x")
+        student = torch.randn(60, 3, generator=random).requires_grad_(True)
+        teacher = torch.randn(60, 8, generator=random)
+        noise = -torch.empty(60, 12).exponential_(generator=random).log()
+        weights = (experts.w1, experts.b1, experts.w2, experts.b2)
+        gates = experts.route(teacher, noise, tau)
+        found = experts(student, teacher, noise, tau, hard=False)
+        wanted = expert_mixture(student, *weights, gates=gates, backend="reference")
+        torch.testing.assert_close(found, wanted)
+        upstream = torch.randn(60, 8, generator=random)
+        sources = (student, *experts.parameters())
+        pair = (torch.autograd.grad(y, sources, upstream, retain_graph=True) for y in (found, wanted))
+        for a, b in zip(*pair, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 / tau)
 
     def test_temperature_falls_as_published_and_stays(self):
         config = DEConfig()
@@ -85,10 +115,10 @@ class TestDE(MethodContract):
     def test_noise_is_gumbel_and_a_function_of_step_and_kind(self):
         method = self.world().method
         cpu = torch.device("cpu")
-        noise = method._noise("user", 3, 50_000, cpu)
-        assert torch.equal(noise[:100], method._noise("user", 3, 50_000, cpu)[:100])
-        assert not torch.equal(noise[:100], method._noise("user", 4, 50_000, cpu)[:100])
-        assert not torch.equal(noise[:100], method._noise("item", 3, 50_000, cpu)[:100])
+        noise = method._experts.noise("user", 3, 50_000, cpu)
+        assert torch.equal(noise[:100], method._experts.noise("user", 3, 50_000, cpu)[:100])
+        assert not torch.equal(noise[:100], method._experts.noise("user", 4, 50_000, cpu)[:100])
+        assert not torch.equal(noise[:100], method._experts.noise("item", 3, 50_000, cpu)[:100])
         # 200000 draws: standard errors 0.003 and 0.006 around Euler's constant and pi^2 / 6.
         assert noise.mean().item() == pytest.approx(0.57722, abs=0.015)
         assert noise.var().item() == pytest.approx(np.pi**2 / 6, abs=0.04)

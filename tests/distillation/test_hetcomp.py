@@ -204,6 +204,16 @@ class TestHetComp(MethodContract):
         for dense, rows in zip(*gradients, strict=True):
             torch.testing.assert_close(dense, rows)
 
+    def test_a_teacher_without_a_past_is_remarked_on(self):
+        world = self.world()
+        assert world.method.remarks(world.teacher) == ()
+        alone = self.teach(world.train).checkpoints[-1]
+        (said,) = world.method.remarks(alone)
+        assert "hetcomp asks for 3 states of each teacher, there are 1: no easy targets" in said
+        assert "teacher.training.keep_every=EPOCHS" in said
+        (said,) = build_method("hetcomp", {"states": 4}, Seeds(0)).remarks(TeacherGroup([world.teacher, alone]))
+        assert "there are 3, 1. Keep more" in said
+
     def test_cost_grows_with_states_and_catalogue(self):
         at = Shape(users=1000, items=5000, dim=8, teacher_dim=16, batch=64, interactions=9000)
         cost = module.HetComp.cost(HetCompConfig(), at)

@@ -97,6 +97,27 @@ def test_choice_is_the_one_hot_mixture(rows, experts, seed, spread):
             torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(0, 40),
+    experts=st.integers(2, 6),
+    seed=st.integers(0, 1000),
+    share=st.sampled_from([0.0, 0.2, 0.5]),
+)
+def test_negligible_gates_are_left_out_and_get_no_gradient(rows, experts, seed, share):
+    weights = [t.requires_grad_(True) for t in parts(rows, experts, 3, 4, 2, seed=seed)]
+    random = torch.Generator().manual_seed(seed)
+    gates = torch.rand(rows, experts, generator=random, dtype=torch.float64)
+    gates = torch.where(gates < share, gates, 1e-9 * gates).requires_grad_(True)
+    upstream = torch.randn(rows, 2, generator=random, dtype=torch.float64)
+    found = expert_mixture(*weights, gates=gates, negligible=1e-8)
+    wanted = expert_mixture(*weights, gates=torch.where(gates > 1e-8, gates, 0.0), backend="reference")
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    pair = (torch.autograd.grad(y, (*weights, gates), upstream) for y in (found, wanted))
+    for a, b in zip(*pair, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
 def test_choice_leaves_an_unchosen_expert_without_gradient():
     weights = [t.requires_grad_(True) for t in parts(9, 3, 2, 3, 2)]
     expert_choice(*weights, chosen=torch.tensor([0, 2] * 4 + [0])).sum().backward()

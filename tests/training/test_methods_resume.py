@@ -16,6 +16,8 @@ METHODS = {
     "rrd": {"ranked": 5, "unranked": 5, "top": 15, "weight": 0.1},
     "de": {"weight": 0.1},
     "bd": {"negatives": 2, "update": 2, "teacher_lr": 0.02},
+    "hint": {"hidden_ratio": 1.0},
+    "bd+pckd": {"methods": {"bd": {"update": 2}, "pckd": {"experts": 2, "top": 9, "update": 2}}},
 }
 
 

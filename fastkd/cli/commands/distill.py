@@ -53,6 +53,18 @@ TeacherFiles = Annotated[
     ),
 ]
 
+Tune = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--tune",
+        metavar="N",
+        min=1,
+        help="Before the runs, N trials for every student on the validation split of the first seed; the best "
+        "values are used for all seeds. Needs the extra `tune` (Optuna).",
+        show_default="no tuning",
+    ),
+]
+
 
 def distill(
     study: StudyFile = None,
@@ -62,6 +74,7 @@ def distill(
     seeds: SeedList = None,
     folder: Folder = None,
     teacher: TeacherFiles = None,
+    tune: Tune = None,
     overrides: Overrides = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -73,13 +86,15 @@ def distill(
     Example:  fastkd distill --preset citeulike --methods none,rrd --seeds 0,1 --folder runs/citeulike
 
     Go on with an interrupted study:  fastkd distill --folder runs/citeulike
+
+    Choose weights first, 20 trials for every student:  fastkd distill --preset citeulike --tune 20
     """
     from fastkd.cli.study import Selection
 
     find_data()
     names = split_list(methods)
     config = _with_methods(_study(study, preset, folder, overrides, teacher), names or ())
-    selection = Selection(methods=names, seeds=seed_list(seeds))
+    selection = Selection(methods=names, seeds=seed_list(seeds), tune=tune)
     _go(config, folder, selection, dry_run=dry_run, json=json)
 
 
@@ -142,8 +157,11 @@ def _with_methods(config: StudyConfig, names: tuple[str, ...]) -> StudyConfig:
 
 def _go(config: StudyConfig, folder: Path | None, selection: Selection, *, dry_run: bool, json: bool) -> None:
     """Print the resolved study, or run it and show what came of it."""
+    from fastkd.cli.sampler import check_installed
     from fastkd.cli.study import resolved, run_study
 
+    if selection.tune is not None:
+        check_installed()
     if dry_run:
         print_yaml(to_yaml(resolved(config, selection)))
         return

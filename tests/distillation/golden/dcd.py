@@ -39,12 +39,27 @@ for u in sorted(set(batch)):
         for i, part in [*below.items(), (best[k], -total)]:
             d_users[u] += weight * part / total * items[i]
             d_items[i] += weight * part / total * users[u]
+
+teacher_scores, tau = [[3.0, 2.5, 1.5, 0.2], [1.0, 0.9, 0.1, -2.0], [0.4, 0.3, 0.2, 0.1]], 1.3
+over_set, softmax = [[7, 2], [0, 3], [6, 1]], {"loss": 0.0}
+ce_users, ce_items = np.zeros_like(users), np.zeros_like(items)
+for u in sorted(set(batch)):
+    both = sorted(set(under[u]) | set(over_set[u]))  # the lists as a set
+    given = [np.exp(teacher_scores[u][teacher_lists[u].index(i)] / tau) for i in both]
+    found = [np.exp(users[u] @ items[i] / tau) for i in both]
+    for i, t, s in zip(both, given, found, strict=True):
+        q, p = t / sum(given), s / sum(found)
+        softmax["loss"] -= weight * float(q * np.log(p))
+        ce_users[u] += weight * (p - q) / tau * items[i]
+        ce_items[i] += weight * (p - q) / tau * users[u]
+softmax |= {"over": over_set, "d_users": ce_users.tolist(), "d_items": ce_items.tolist()}
 sys.stdout.write(
     json.dumps(
         {
             "users": users.tolist(), "items": items.tolist(), "batch": batch, "seen": seen, "weight": weight,
             "teacher_lists": teacher_lists, "temperature": temperature, "student_ranks": ranks,
             "under_weights": under_weights, "over_weights": over_weights, "under": under, "over": over,
+            "teacher_scores": teacher_scores, "tau": tau, "cross_entropy": softmax,
             "loss": loss, "d_users": d_users.tolist(), "d_items": d_items.tolist(),
         }
     )

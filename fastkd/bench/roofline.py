@@ -1,0 +1,77 @@
+"""What this machine can do at best, measured in the same run: bytes a second of a copy, products of matrices."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from fastkd.bench.case import Work
+from fastkd.bench.clock import Timed, once
+
+COPY = {"cpu": 32_000_000, "cuda": 2**28}
+"""Numbers of 4 bytes: past every cache."""
+
+SIDE = {"cpu": 1024, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Bytes a second read and written by a copy; floating-point operations a second of a product, by dtype.
+
+    ``one``: the same with one thread, on a CPU.
+    """
+
+    bandwidth: float
+    matrix: dict[str, float]
+    threads: int
+    one: Roofline | None = None
+
+    def floor(self, work: Work, dtype: str) -> tuple[float, str]:
+        """Return the seconds the work cannot go under, and which limit that is: ``memory`` or ``matrix``."""
+        rate = self.matrix.get(dtype) or self.matrix["float32"]
+        by = {"memory": work.bytes / self.bandwidth, "matrix": work.flops / rate}
+        limit = max(by, key=lambda name: by[name])
+        return by[limit], limit
+
+
+def measure(device: str, *, seconds: float = 2.0) -> Roofline:
+    """Measure copy and product, each the best of what fits into ``seconds``; on a CPU with all threads and with one."""
+    if device == "cuda":
+        return _measure(device, seconds, ("float32", "bfloat16", "float16"))
+    threads = torch.get_num_threads()
+    whole = _measure(device, seconds / 2, ("float32",))
+    if threads == 1:
+        return whole
+    try:
+        torch.set_num_threads(1)
+        single = _measure(device, seconds / 2, ("float32",))
+    finally:
+        torch.set_num_threads(threads)
+    return Roofline(whole.bandwidth, whole.matrix, threads, single)
+
+
+def _measure(device: str, seconds: float, dtypes: tuple[str, ...]) -> Roofline:
+    source = torch.randn(COPY[device], device=device)
+    target = torch.empty_like(source)
+    share = seconds / (1 + len(dtypes))
+    bandwidth = 8 * COPY[device] / _best(Timed(lambda _: target.copy_(source)), device, share)
+    matrix = {}
+    side = SIDE[device]
+    for dtype in dtypes:
+        a, b = (torch.randn(side, side, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
+        out = torch.empty_like(a)
+        took = _best(Timed(lambda _, a=a, b=b, out=out: torch.mm(a, b, out=out)), device, share)  # type: ignore[misc]
+        matrix[dtype] = 2 * side**3 / took
+    return Roofline(bandwidth, matrix, torch.get_num_threads())
+
+
+def _best(work: Timed, device: str, seconds: float) -> float:
+    for _ in range(2):
+        once(work, device)
+    end = time.perf_counter() + seconds
+    best = once(work, device)
+    while time.perf_counter() < end:
+        best = min(best, once(work, device))
+    return best

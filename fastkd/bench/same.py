@@ -1,0 +1,82 @@
+"""Whether a peer computed the same: checked before it is timed, and it is left out if it did not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastkd.bench.case import Inputs
+
+CLOSE = {torch.float32: 1e-3, torch.float64: 1e-9, torch.bfloat16: 3e-2, torch.float16: 1e-2}
+
+
+def close(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
+    """Compare sums of losses, or tensors of one shape: within the rounding of the inputs' dtype."""
+    a, b = (torch.as_tensor(value).detach().double().cpu() for value in (ours, theirs))
+    if a.shape != b.shape:
+        a, b = a.sum(), b.sum()
+    tolerance = max([CLOSE[t.dtype] for t in inputs.values() if isinstance(t, Tensor) and t.dtype in CLOSE] or [1e-3])
+    apart = float((a - b).abs().max()) if a.numel() else 0.0
+    scale = max(float(a.abs().max()), 1e-30) if a.numel() else 1.0
+    return None if apart <= tolerance * scale else f"differs by {apart / scale:.2g} of the largest"
+
+
+def same_ranking(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
+    """Compare ids Int64[B, K]: the same, or of scores that tie within the rounding of the tables' dtype."""
+    mine, found = (torch.as_tensor(np.asarray(_ids(x))).long().cpu() for x in (ours, theirs))
+    if mine.shape != found.shape:
+        return f"returned {tuple(found.shape)} instead of {tuple(mine.shape)} ids"
+    rows, places = (mine != found).nonzero().T
+    if len(rows) == 0:
+        return None
+    users, items = inputs["users"].cpu(), inputs["items"].cpu()
+    there = found[rows, places]
+    if int(there.min()) < 0 or int(there.max()) >= len(items):
+        return "returned ids outside the catalogue"
+    users, other, own = (t.double() for t in (users[rows], items[there], items[mine[rows, places]]))
+    apart = ((users * other).sum(1) - (users * own).sum(1)).abs()
+    tolerance = 1e-5 if inputs["users"].dtype == torch.float32 else 2e-2
+    scale = users.norm(dim=1) * items.float().norm(dim=1).max().double()
+    return None if bool((apart <= tolerance * scale).all()) else "ranks other items"
+
+
+def _ids(found: Any) -> Any:
+    part = getattr(found, "ids", found)
+    return part.cpu() if isinstance(part, Tensor) else part
+
+
+def same_ranks(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
+    """Compare ranks Int64[B, C]: peers rank rounded scores, so a rank may differ by a few in 100,000 items."""
+    rows = min(len(ours), len(theirs))
+    apart = int((ours[:rows].cpu() - theirs[:rows].cpu()).abs().max())
+    allowed = 2 + len(inputs["items"]) // 100_000
+    return None if apart <= allowed else f"ranks differ by {apart}"
+
+
+def exactly(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
+    """Compare integers one by one."""
+    return None if torch.equal(_tensor(ours), _tensor(theirs)) else "differs"
+
+
+def _tensor(value: Any) -> Tensor:
+    value = _ids(value)
+    return value.cpu() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+
+
+def own_stream(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
+    """Draws of another random stream: the same number of them, all of the catalogue, none that was seen."""
+    mine, found = _tensor(ours), _tensor(theirs)
+    if mine.numel() != found.numel():
+        return f"drew {found.numel()} instead of {mine.numel()}"
+    last = inputs["limit"]
+    if int(found.min()) < 0 or int(found.max()) >= last:
+        return f"drew outside 0 .. {last - 1}"
+    seen, users = inputs.get("seen"), inputs.get("user_ids")
+    if seen is None or users is None:
+        return None
+    flat = found.reshape(len(users), -1)
+    hit = seen.contains(np.repeat(np.asarray(users), flat.shape[1]), flat.reshape(-1).numpy())
+    return "drew a positive" if hit.any() else None

@@ -1,0 +1,83 @@
+"""The tables of ``fastkd bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from fastkd.cli.console import table
+
+if TYPE_CHECKING:
+    from fastkd.bench import Roofline
+
+Row = Mapping[str, Any]
+
+HEAD = (
+    "case", "shape", "pass", "who", "p20", "p50 ms", "p80", "x fastkd", "peak MB", "rate", "GB/s", "GFLOP/s",
+    "of limit",
+)  # fmt: skip
+UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def limits(roof: Roofline, device: str) -> str:
+    """Return this machine's limits in a line."""
+    rates = ", ".join(f"{name} product {rate(value)}FLOP/s" for name, value in roof.matrix.items())
+    line = f"limits of this machine ({device}): copy {rate(roof.bandwidth)}B/s, {rates}"
+    if roof.one is None:
+        return line
+    one = roof.one
+    return f"{line}; one thread: copy {rate(one.bandwidth)}B/s, product {rate(one.matrix['float32'])}FLOP/s"
+
+
+def rate(value: float) -> str:
+    """Return three digits and a prefix: ``28.1 G``."""
+    for size, prefix in UNITS:
+        if value >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g} "
+
+
+def cells(row: Row) -> list[Any]:
+    """Return a row's cells under :data:`HEAD`."""
+    who = row["contender"] + (f", {row['variant']}" if row.get("variant") else "")
+    start = [row["case"], row.get("point", ""), row.get("pass", "")]
+    if "p50_ms" not in row:
+        return [*start, who, f"skipped: {row['skipped']}", *[""] * (len(HEAD) - 5)]
+    share = "-" if row.get("share") is None else f"{100 * row['share']:.0f} % {row['limit']}"
+    times = [f"{row[f'{name}_ms']:.4g}" for name in ("p20", "p50", "p80")]
+    peak = "-" if row.get("peak_bytes") is None else f"{row['peak_bytes'] / 1e6:.3g}"
+    moved = ["-" if row.get(key) is None else f"{row[key]:.3g}" for key in ("gb_per_s", "gflop_per_s")]
+    made = f"{rate(row['units_per_s'])}{row['unit']}/s"
+    return [*start, who, *times, f"{row['over_fastkd']:.2f}", peak, made, *moved, share]
+
+
+def result_table(rows: Sequence[Row]) -> Table:
+    """Return the figures of a run; what was skipped has been said on the way."""
+    timed = [row for row in rows if "p50_ms" in row]
+    return table("Benchmark", HEAD, [cells(row) for row in timed], right=HEAD[4:])
+
+
+def left_out(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each contender and reason it was left out for, with the cases."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if "skipped" in row:
+            found.setdefault((row["contender"], row["skipped"]), []).append(row["case"])
+    return [f"{who} skipped: {why} ({', '.join(dict.fromkeys(cases))})" for (who, why), cases in found.items()]
+
+
+def progress(row: Row) -> str:
+    """Return one line about a row that has just come."""
+    who = row["contender"] + (f", {row['variant']}" if row.get("variant") else "")
+    where = " ".join(str(row[key]) for key in ("case", "point", "pass") if row.get(key))
+    if "p50_ms" not in row:
+        return f"{where}  {who} skipped: {row['skipped']}"
+    return f"{where}  {who} {row['p50_ms']:.4g} ms, {row['over_fastkd']:.2f} x fastkd"
+
+
+def case_table(rows: Sequence[Row]) -> Table:
+    """Return the registry as a table."""
+    body = [[r["case"], r["summary"], ", ".join(r["passes"]), "\n".join(r["points"])] for r in rows]
+    return table("Cases", ("case", "what", "passes", "points"), body)

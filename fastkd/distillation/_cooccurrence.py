@@ -1,0 +1,98 @@
+"""The graph of strongest co-occurrences: each entity and the few with which it shares most counterparts.
+
+Sparse from the start: counts are made for a block of entities at a time, never for all pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastkd.core.interactions import Interactions
+
+_PAIRS = 1 << 22
+"""Paths entity - counterpart - entity walked at a time."""
+
+
+class Graph(NamedTuple):
+    """A symmetric normalised graph as CSR: offsets Int64[N + 1], neighbours Int64[E], weights Float32[E]."""
+
+    offsets: Tensor
+    neighbours: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device) -> Graph:
+        """Return the graph on ``device``."""
+        return Graph(*(part.to(device) for part in self))
+
+
+def cooccurrence_graph(seen: Interactions, strongest: int) -> Graph:
+    """Return ``D^-1/2 (W + W^T) / 2 D^-1/2`` of the entities that are the rows of ``seen``.
+
+    ``W_ij = 1`` where j is among the ``strongest`` entities that share most counterparts with i (ties: lower id; itself
+    left out). D: row sums of ``(W + W^T) / 2``. An entity that shares nothing has an empty row.
+    """
+    count = seen.num_users
+    sources, targets = [], []
+    for source, target in _strongest(seen, strongest):
+        sources.append(source)
+        targets.append(target)
+    source, target = (np.concatenate(part) if part else np.zeros(0, np.int64) for part in (sources, targets))
+    # Each directed edge both ways with 1/2; an edge that exists both ways adds up to 1.
+    keys = np.concatenate([source * count + target, target * count + source])
+    keys, times = np.unique(keys, return_counts=True)
+    rows, columns = np.divmod(keys, max(count, 1))
+    values = 0.5 * times
+    degrees = np.bincount(rows, weights=values, minlength=count)
+    scale = 1.0 / np.sqrt(np.maximum(degrees, 0.5))
+    offsets = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=count), out=offsets[1:])
+    weights = (values * scale[rows] * scale[columns]).astype(np.float32)
+    return Graph(torch.from_numpy(offsets), torch.from_numpy(columns), torch.from_numpy(weights))
+
+
+def _strongest(seen: Interactions, strongest: int) -> Any:
+    """Yield (entity, neighbour) Int64 arrays of the strongest co-occurrences, block by block."""
+    back = seen.transpose()
+    sizes = back.degrees()
+    ends = np.concatenate([[0], np.cumsum(sizes[seen.indices])])
+    walked = ends[seen.indptr]  # paths that start at entities before each one
+    start, count = 0, seen.num_users
+    while start < count:
+        stop = int(np.searchsorted(walked, walked[start] + _PAIRS, side="right")) - 1
+        stop = min(max(stop, start + 1), count)
+        yield _block(seen, back, start, stop, strongest)
+        start = stop
+
+
+def _block(
+    seen: Interactions, back: Interactions, start: int, stop: int, strongest: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    count = seen.num_users
+    middles = seen.indices[seen.indptr[start] : seen.indptr[stop]]
+    owners = np.repeat(np.arange(start, stop), np.diff(seen.indptr[start : stop + 1]))
+    reached = back.rows(middles)
+    source = np.repeat(owners, reached.degrees())
+    target = reached.indices.astype(np.int64)
+    other = source != target
+    keys, shared = np.unique(source[other] * count + target[other], return_counts=True)
+    source, target = np.divmod(keys, max(count, 1))
+    # Within a source: most shared first, then the lower id.
+    order = np.lexsort((target, -shared, source))
+    source, target = source[order], target[order]
+    first = np.searchsorted(source, source)
+    kept = np.arange(len(source)) - first < strongest
+    return source[kept], target[kept]
+
+
+def rows_of(graph: Graph, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sub-graph's offsets Int64[n + 1] and the edges Int64[e] that belong to ``rows``; on the CPU."""
+    starts = graph.offsets[rows]
+    sizes = graph.offsets[rows + 1] - starts
+    offsets = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+    edges = torch.arange(int(offsets[-1])) + torch.repeat_interleave(starts - offsets[:-1], sizes)
+    return offsets, edges

@@ -1,0 +1,166 @@
+"""Distances between the topologies of two sets of vectors, without the n x n matrices they are defined by.
+
+Kang et al., "Topology distillation for recommender system" (KDD'21). Matrix products on any device: plain torch is
+the fast form.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fastkd.kernels.reference import topology_distance as reference
+from fastkd.ops._dispatch import choose
+
+_ROWS = 1024
+"""Rows of cosines held at a time: at most ``_ROWS`` x n of them."""
+
+
+class Distance(NamedTuple):
+    """``loss``: the sum over pairs, Float[]; ``pairs``: their weights' sum, Float[], for a mean."""
+
+    loss: Tensor
+    pairs: Tensor
+
+
+def topology_distance(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    weights: Tensor | None = None,
+    groups: Tensor | None = None,
+    positive_only: bool = False,
+    backend: str = "auto",
+) -> Distance:
+    """Return ``sum_{ij} w_i w_j (cos(t_i, t_j) - cos(s_i, s_j))^2`` over all ordered pairs, and ``sum w_i w_j``.
+
+    ``student`` Float[n, S], differentiable; ``teacher`` Float[n, T], a constant; ``weights`` w Float[n], 1 if left out;
+    ``groups`` Int64[n]: pairs within a group only; ``positive_only``: pairs of positive teacher cosine only. A vector
+    of zeros has cosine 0 with all.
+
+    Over all pairs the sum is ``|T'T|^2 + |S'S|^2 - 2 |T'S|^2`` of the rows scaled by their length (and sqrt w): no
+    cosine is made. Elsewhere cosines are made for at most 1024 rows at a time, on the CPU group by group. The Gram
+    form subtracts numbers near n^2: its value has an absolute error of about 1e-7 n^2, its gradient has none of that.
+
+    Raises ``ValueError`` for shapes that do not fit or an unknown backend.
+    """
+    _check(student, teacher, weights, groups)
+    if backend != "auto" and choose("topology_distance", backend, student.device.type) == "reference":
+        return Distance(*reference.topology_distance(student, teacher, weights, groups, positive_only))
+    with torch.autocast(student.device.type, enabled=False):
+        s, t = _unit(student), _unit(teacher.detach())
+        if groups is None and not positive_only:
+            return _gram(s, t, weights)
+        w = weights if weights is not None else torch.ones_like(s[:, 0])
+        if groups is not None and s.device.type == "cpu":
+            return _by_group(s, t, w.to(s.dtype), groups, positive_only)
+        return _tiles(s, t, w.to(s.dtype), groups, positive_only)
+
+
+def prototype_distance(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    groups: Tensor,
+    count: int,
+    weights: Tensor | None = None,
+    exclude_own: bool = True,
+    prototype_gradient: bool = False,
+) -> Distance:
+    """Return ``sum_{kj} m_kj (cos(P^t_k, t_j) - cos(P^s_k, s_j))^2``, and ``sum m_kj``.
+
+    ``P_k``: weighted mean of group k's rows, k below ``count``; groups without members are left out. ``m_kj = w_j``,
+    but 0 for j in group k with ``exclude_own``. Prototypes are constants unless ``prototype_gradient``. The rest as
+    in :func:`topology_distance`. The matrix is [count, n].
+    """
+    _check(student, teacher, weights, groups)
+    if count < 1:
+        raise ValueError(f"count must be at least 1 group, got {count}")
+    with torch.autocast(student.device.type, enabled=False):
+        s, t = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (student, teacher))
+        return Distance(*reference.prototype_distance(s, t, groups, count, weights, exclude_own, prototype_gradient))
+
+
+def _unit(x: Tensor) -> Tensor:
+    return functional.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), eps=reference.EPSILON)
+
+
+def _gram(s: Tensor, t: Tensor, weights: Tensor | None) -> Distance:
+    if weights is None:
+        pairs = s.new_tensor(float(len(s)) ** 2)
+    else:
+        pairs = weights.to(s.dtype).sum().square()
+        root = weights.to(s.dtype).clamp(min=0).sqrt().unsqueeze(1)
+        s, t = s * root, t * root
+
+    def power(a: Tensor, b: Tensor) -> Tensor:
+        return (a.T @ b).double().square().sum()
+
+    # The smaller of the two Gram matrices of the teacher has the same norm.
+    own = power(t, t) if t.shape[1] <= len(t) else power(t.T, t.T)
+    return Distance((own + power(s, s) - 2.0 * power(t, s)).clamp(min=0.0).to(s.dtype), pairs)
+
+
+def _by_group(s: Tensor, t: Tensor, w: Tensor, groups: Tensor, positive_only: bool) -> Distance:
+    """Sum over the groups, each on its own rows."""
+    order = groups.sort(stable=True).indices
+    sizes = torch.bincount(groups).tolist() if len(groups) else []
+    parts = zip(*(torch.split(x.index_select(0, order), sizes) for x in (s, t, w)), strict=True)
+    found = []
+    for a, b, v in parts:
+        if len(a) == 0:
+            continue
+        narrow = not positive_only and len(a) > t.shape[1] + s.shape[1]
+        found.append(_gram(a, b, v) if narrow else _tiles(a, b, v, None, positive_only))
+    if not found:
+        return Distance(s.sum() * 0.0, w.sum() * 0.0)
+    return Distance(torch.stack([d.loss for d in found]).sum(), torch.stack([d.pairs for d in found]).sum())
+
+
+def _tiles(s: Tensor, t: Tensor, w: Tensor, groups: Tensor | None, positive_only: bool) -> Distance:
+    loss, pairs = _Tiles.apply(s, t, w, groups, positive_only)  # type: ignore[no-untyped-call]
+    return Distance(loss, pairs)
+
+
+class _Tiles(torch.autograd.Function):
+    """Cosines of some rows at a time; the forward pass makes the gradient ``4 sum_j m_ij (cos s - cos t)_ij s_j``."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, t: Tensor, w: Tensor, groups: Tensor | None, positive_only: bool) -> Any:
+        loss, pairs = s.new_zeros((), dtype=torch.float64), s.new_zeros((), dtype=torch.float64)
+        gradient = torch.empty_like(s) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(s), _ROWS):
+            rows = slice(start, start + _ROWS)
+            wanted = t[rows] @ t.T
+            mask = w[rows, None] * w[None, :]
+            if groups is not None:
+                mask = mask * (groups[rows, None] == groups[None, :])
+            if positive_only:
+                mask = mask * (wanted > 0)
+            gap = s[rows] @ s.T - wanted
+            weighted = gap * mask
+            loss += (weighted * gap).sum(dtype=torch.float64)
+            pairs += mask.sum(dtype=torch.float64)
+            if gradient is not None:
+                torch.mm(weighted, s, out=gradient[rows]).mul_(4.0)
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        pairs = pairs.to(s.dtype)
+        ctx.mark_non_differentiable(pairs)
+        return loss.to(s.dtype), pairs
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        return ctx.saved_tensors[0] * upstream[0], None, None, None, None
+
+
+def _check(student: Tensor, teacher: Tensor, weights: Tensor | None, groups: Tensor | None) -> None:
+    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
+        shapes = [list(student.shape), list(teacher.shape)]
+        raise ValueError(f"expected student [n, S] and teacher [n, T], got {shapes}")
+    for name, value in (("weights", weights), ("groups", groups)):
+        if value is not None and value.shape != (len(student),):
+            raise ValueError(f"{name} must be [{len(student)}] (rows), got {list(value.shape)}")

@@ -1,0 +1,34 @@
+"""The tables of ``fastkd bench``."""
+
+from fastkd.bench import Roofline
+from fastkd.cli.bench_tables import HEAD, cells, left_out, limits, rate
+
+ROW = {
+    "case": "rank_topk", "point": "B=1", "pass": "forward", "contender": "torch", "variant": "chunk 32", "p20_ms": 1.0,
+    "p50_ms": 2.0, "p80_ms": 3.0, "over_fastkd": 1.5, "peak_bytes": 2e6, "unit": "scores", "units_per_s": 2.5e9,
+}  # fmt: skip
+
+
+def test_limits_in_a_line():
+    roof = Roofline(3e10, {"float32": 2e11}, 2, Roofline(1e10, {"float32": 1e11}, 1))
+    assert limits(roof, "cpu") == (
+        "limits of this machine (cpu): copy 30 GB/s, float32 product 200 GFLOP/s; one thread: copy 10 GB/s, "
+        "product 100 GFLOP/s"
+    )
+
+
+def test_a_row_has_a_cell_for_each_column():
+    assert len(cells(ROW)) == len(HEAD)
+    assert cells(ROW)[3] == "torch, chunk 32"
+    assert cells(ROW)[-1] == "-"
+    assert cells(ROW | {"share": 0.42, "limit": "memory", "gb_per_s": 1.0, "gflop_per_s": 2.0})[-1] == "42 % memory"
+    assert len(cells({"case": "x", "contender": "y", "skipped": "why"})) == len(HEAD)
+
+
+def test_a_rate_has_a_prefix():
+    assert [rate(v) for v in (5.0, 1500.0, 2.5e9, 3e12)] == ["5 ", "1.5 k", "2.5 G", "3 T"]
+
+
+def test_a_reason_is_said_once_for_all_its_cases():
+    rows = [{"case": c, "contender": "faiss", "skipped": "not installed"} for c in ("a", "b", "a")]
+    assert left_out([*rows, ROW]) == ["faiss skipped: not installed (a, b)"]

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from fastkd import Seeds
+from fastkd.core.errors import ConfigError
+from fastkd.distillation import build_method
+from fastkd.distillation._projectors import OrthogonalMap, dropped
+from tests.contracts.method_contract import MethodContract
+from tests.distillation.feature_golden import load, part, prepared
+from tests.distillation.golden_numbers import compare, golden
+
+
+class TestHint(MethodContract):
+    name = "hint"
+    options: ClassVar = {"weight": 0.05, "hidden_ratio": 2.0}
+    sources = ("model", "embeddings")
+    own_modules = True
+
+    def test_golden_numbers(self):
+        case = golden("hint")
+        method = prepared("hint", case, entities="batch", dropout=0.0, hidden_ratio=1.0)
+        for kind in ("user", "item"):
+            load(method._projectors[kind], case.nets[kind])
+        compare(method, part(case, "mlp"))
+
+    def test_golden_numbers_of_the_linear_form_centred_and_normalised(self):
+        case = golden("hint")
+        method = prepared("hint", case, entities="batch", projector="linear", normalize=True, center=True)
+        for kind in ("user", "item"):
+            load(method._projectors[kind], case.maps[kind])
+        compare(method, part(case, "linear"))
+
+    def test_uniform_entities_are_distinct_and_cover_the_table_over_steps(self):
+        world = self.started()
+        batch, seen = world.batch(np.arange(10)), set()
+        for step in range(30):
+            made = type("S", (), {"batch": batch, "tables": world.student.tables(), "step": step})()
+            ids, weights = world.method._entities("item", made)
+            assert len(ids) == len(weights) == len(set(ids.tolist())) == 10
+            seen |= set(ids.tolist())
+        assert seen == set(range(47))
+
+    def test_a_table_smaller_than_the_batch_is_taken_whole(self):
+        world = self.started()
+        made = type("S", (), {"batch": world.batch(np.arange(60)), "tables": world.student.tables(), "step": 0})()
+        assert world.method._entities("user", made).ids.tolist() == list(range(29))
+
+    @pytest.mark.parametrize("projector", ["linear", "orthogonal"])
+    @pytest.mark.parametrize("entities", ["uniform", "batch"])
+    def test_other_projectors_learn(self, projector, entities):
+        world = self.world(projector=projector, entities=entities, center=True)
+        losses = world.fit(world.optimizer(), range(3))
+        assert losses[-1] < losses[0]
+
+    @pytest.mark.parametrize(("narrow", "wide"), [(3, 8), (8, 3), (4, 4)])
+    def test_the_orthogonal_map_is_orthonormal_and_stays_so(self, narrow, wide):
+        world = OrthogonalMap(narrow, wide, Seeds(0))
+        for _ in range(2):
+            weight = world.weight()
+            assert weight.shape == (wide, narrow)
+            gram = weight.T @ weight if wide >= narrow else weight @ weight.T
+            torch.testing.assert_close(gram, torch.eye(min(narrow, wide)), rtol=1e-4, atol=1e-5)
+            weight.square().sum().backward()
+            with torch.no_grad():
+                world.free += torch.ones_like(world.free)
+
+    def test_dropout_keeps_the_mean_and_its_share(self):
+        random = torch.Generator().manual_seed(0)
+        found = dropped(torch.ones(200, 500), 0.2, random)
+        assert (found == 0).float().mean().item() == pytest.approx(0.2, abs=0.005)
+        assert found.mean().item() == pytest.approx(1.0, abs=0.005)
+        assert set(found.unique().tolist()) == {0.0, 1.25}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1\.0"),
+            ({"projector": "conv"}, "'conv' is not allowed. One of: mlp, linear, orthogonal"),
+            ({"entities": "all"}, "entities: 'all'"),
+            ({"hidden_ratio": 0.0}, "hidden_ratio must be a positive number"),
+        ],
+    )
+    def test_impossible_options(self, options, message):
+        with pytest.raises(ConfigError, match=message):
+            build_method("hint", options, Seeds(0))
