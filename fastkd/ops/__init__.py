@@ -9,10 +9,12 @@ from fastkd.ops.expert_mixture import expert_choice, expert_mixture
 from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.graph_filter import graph_filter
 from fastkd.ops.hyper_projection import hyper_projection
-from fastkd.ops.lambda_pairs import lambda_pairs, lambda_pairs_from_embeddings
+from fastkd.ops.lambda_pairs import lambda_pairs
+from fastkd.ops.lambda_pairs_from_embeddings import lambda_pairs_from_embeddings
 from fastkd.ops.listnet import listnet
 from fastkd.ops.listnet_from_embeddings import listnet_from_embeddings
-from fastkd.ops.pairwise import pairwise, pairwise_from_embeddings
+from fastkd.ops.pairwise import pairwise
+from fastkd.ops.pairwise_from_embeddings import pairwise_from_embeddings
 from fastkd.ops.rank_of import rank_of
 from fastkd.ops.rank_topk import TopK, rank_topk
 from fastkd.ops.ranks_within import ranks_within

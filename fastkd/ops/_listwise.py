@@ -12,7 +12,18 @@ import torch
 from torch import Tensor
 
 from fastkd.ops._checks import check_device, check_float, check_ids, check_one_dtype, check_rows
-from fastkd.ops._library import Op, below_autograd, compute_dtype, define, launch, needs_gradient, once, quick, shortcut
+from fastkd.ops._library import (
+    Op,
+    below_autograd,
+    compute_dtype,
+    define,
+    launch,
+    needs_gradient,
+    once,
+    quick,
+    record,
+    shortcut,
+)
 from fastkd.ops.gather_dot import rows_of_table, wants_rows
 
 
@@ -82,7 +93,7 @@ def define_listwise(name: str, arguments: str, *, lists: int) -> Op:
 
     def loss_of(*args: Any) -> Any:
         if needs_gradient(args[0], args[1]):
-            return _Listwise.apply(direct, backward, *args[:-3], args[-1])  # type: ignore[no-untyped-call]
+            return record(_Listwise, args[0], args[1], direct, backward, (*args[2:-3], args[-1]))
         return direct(*args)[0]
 
     flags = "bool validate, bool need_users, bool need_items, str backend"
@@ -100,7 +111,7 @@ def define_listwise(name: str, arguments: str, *, lists: int) -> Op:
 
     def call(*args: Any, sparse_grad: bool = False) -> Any:
         if sparse_grad and wants_rows(args[1]):
-            return _RowListwise.apply(op, backward, *args)  # type: ignore[no-untyped-call]
+            return record(_RowListwise, args[0], args[1], op, backward, args[2:])
         return short(*args[:-1], False, False, args[-1])
 
     return call
@@ -110,19 +121,21 @@ class _Listwise(torch.autograd.Function):
     """Forward keeps coefficients, keys and unit user gradients; backward scales, and sums into rows."""
 
     @staticmethod
-    def forward(ctx: Any, op: Op, backward: Op, *args: Any) -> Any:
-        need_users, need_items = ctx.needs_input_grad[2:4]
-        loss, *kept = op(*args[:-1], need_users, need_items, args[-1])
-        ctx.save_for_backward(*kept, args[0], args[1])
-        ctx.op, ctx.backend, ctx.others = backward, args[-1], [None] * (len(args) - 2)
+    def forward(ctx: Any, users: Tensor, items: Tensor, op: Op, backward: Op, others: tuple[Any, ...]) -> Any:
+        # What is constant comes as one argument: autograd looks at each.
+        *constants, backend = others
+        need_users, need_items = ctx.needs_input_grad[:2]
+        loss, *kept = op(users, items, *constants, need_users, need_items, backend)
+        ctx.save_for_backward(*kept, users, items)
+        ctx.op, ctx.backend = backward, backend
         return loss
 
     @staticmethod
     @once
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        need_users, need_items = ctx.needs_input_grad[2:4]
+        need_users, need_items = ctx.needs_input_grad[:2]
         users, items = ctx.op(upstream, *ctx.saved_tensors, need_users, need_items, ctx.backend)
-        return None, None, users if need_users else None, items if need_items else None, *ctx.others
+        return users if need_users else None, items if need_items else None, None, None, None
 
 
 class _RowListwise(_Listwise):
@@ -131,8 +144,8 @@ class _RowListwise(_Listwise):
     @staticmethod
     @once
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        need_users = ctx.needs_input_grad[2]
+        need_users = ctx.needs_input_grad[0]
         coefficients, keys, _, users, items = ctx.saved_tensors
         user_grad = ctx.op(upstream, *ctx.saved_tensors, True, False, ctx.backend)[0] if need_users else None
         scaled = coefficients * upstream.unsqueeze(1)
-        return None, None, user_grad, rows_of_table(users, items, keys, scaled, ctx.backend), *ctx.others
+        return user_grad, rows_of_table(users, items, keys, scaled, ctx.backend), None, None, None

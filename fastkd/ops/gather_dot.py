@@ -10,7 +10,7 @@ from torch import Tensor
 from fastkd.kernels.reference import gather_dot as reference
 from fastkd.ops._checks import check_device, check_float, check_ids, check_one_dtype, check_range, check_rows
 from fastkd.ops._dispatch import choose
-from fastkd.ops._library import compute_dtype, define, launch, needs_gradient, once, quick, shortcut
+from fastkd.ops._library import compute_dtype, define, launch, needs_gradient, once, quick, record, shortcut
 from fastkd.ops.row_gradient import row_gradient, sparse_gradient
 
 
@@ -132,7 +132,7 @@ def rows_of_table(users: Tensor, items: Tensor, ids: Tensor, coefficients: Tenso
 
 def _autograd(users: Tensor, items: Tensor, *others: Any) -> Any:
     if needs_gradient(users, items):
-        return _GatherDot.apply(users, items, *others)  # type: ignore[no-untyped-call]
+        return record(_GatherDot, users, items, *others)
     return _direct(users, items, *others)
 
 

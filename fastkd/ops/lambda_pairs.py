@@ -16,8 +16,6 @@ from fastkd.kernels.reference import lambda_pairs as reference
 from fastkd.ops._checks import check_constant, check_device, check_float
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss, needs_gradient
-from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
-from fastkd.ops.gather_dot import gather_dot
 
 PairWeights = Literal["lambdarank", "lambdaloss", "uniform"]
 WEIGHTS = ("lambdarank", "lambdaloss", "uniform")
@@ -61,46 +59,17 @@ def lambda_pairs(
     """
     check_float("scores", scores, "B K")
     check_constant("gains", gains, "scores", scores)
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma must be a positive finite number, got {sigma!r}")
-    kind, given = _check_weights(weights, scores)
+    kind, given = check_pairs(weights, sigma, "scores", scores)
     chosen = choose("lambda_pairs", backend, scores.device.type)
     if chosen == "reference":
         return reference.lambda_pairs(scores, gains, given, weights=kind, sigma=sigma)
     return _native(scores, gains, given, kind, sigma, False, chosen)
 
 
-def lambda_pairs_from_embeddings(
-    users: Tensor,
-    items: Tensor,
-    ids: Tensor,
-    gains: Tensor | None = None,
-    *,
-    weights: PairWeights | Tensor = "lambdarank",
-    sigma: float = 1.0,
-    validate: bool = True,
-    sparse_grad: bool = False,
-    backend: str = "auto",
-) -> Tensor:
-    """Return :func:`lambda_pairs` of the inner products of users with their listed items.
-
-    ``users``: Float[B, D]. ``items``: Float[N, D], the whole table. ``ids``: Int64[B, K] (or int32), best first; -1 is
-    padding. ``gains``, ``weights``, ``sigma``: see :func:`lambda_pairs`. ``validate``, ``sparse_grad``: see
-    :func:`fastkd.ops.gather_dot`.
-
-    Returns Float[B]. Raises what :func:`lambda_pairs` and :func:`fastkd.ops.gather_dot` raise.
-    """
-    if validate:
-        refuse_empty("ids", ids)
-    scores = gather_dot(users, items, ids, validate=validate, sparse_grad=sparse_grad, backend=backend)
-    loss = lambda_pairs(scores, gains, weights=weights, sigma=sigma, backend=backend)
-    if validate:
-        refuse_nan(loss, lambda b: list_reads(b, users, items, [("ids", ids)], [("gains", gains, ids)]))
-    return loss
-
-
-def _check_weights(weights: str | Tensor, scores: Tensor) -> tuple[str, Tensor | None]:
-    """Return (kind, Float[K, K] or None)."""
+def check_pairs(weights: str | Tensor, sigma: float, name: str, lists: Tensor) -> tuple[str, Tensor | None]:
+    """Return (kind of weights, Float[K, K] or None) for ``lists`` [B, K]; refuse what does not fit."""
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma must be a positive finite number, got {sigma!r}")
     if isinstance(weights, str):
         if weights not in WEIGHTS:
             hint = did_you_mean(weights, WEIGHTS)
@@ -109,10 +78,10 @@ def _check_weights(weights: str | Tensor, scores: Tensor) -> tuple[str, Tensor |
             )
         return weights, None
     check_float("weights", weights, "K K")
-    width = scores.shape[1]
+    width = lists.shape[1]
     if weights.shape != (width, width):
         raise ValueError(f"weights must be [{width}, {width}] for lists of {width}, got {list(weights.shape)}")
-    check_device("scores", scores, "weights", weights)
+    check_device(name, lists, "weights", weights)
     if needs_gradient(weights):
         raise ValueError("weights is a constant of this loss and gets no gradient; pass weights.detach()")
     return "given", weights

@@ -22,6 +22,7 @@ def sampled_softmax(
     log_q: Tensor | None = None,
     temperature: float = 1.0,
     validate: bool = True,
+    sparse_grad: bool = False,
     backend: str = "auto",
 ) -> Tensor:
     """Return ``-sum_j q_bj log( e^{z_bj} / (sum_{i in targets} e^{z_bi} + sum_l e^{z_bl - log_q_bl}) )``.
@@ -37,6 +38,7 @@ def sampled_softmax(
     ``log_q``: Float[B, L], a constant. ``temperature``: positive.
     ``validate``: refuse ids out of range and probabilities that do not sum to one, for which a GPU is waited for; on
     the CPU also a loss that comes out NaN, naming the NaN or infinity that made it.
+    ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
     ``backend``: that of :func:`fastkd.ops.gather_dot`, which makes the scores.
 
     Returns Float[B], float32 at least; 0 for a row without targets. Differentiable to users and items.
@@ -52,7 +54,7 @@ def sampled_softmax(
     known = targets >= 0
     probs = known / known.sum(1, keepdim=True).clamp(min=1) if target_probs is None else target_probs.gather(1, order)
     ids = torch.cat([targets, negative_ids.long()], 1)
-    scores = gather_dot(users, items, ids, validate=validate, backend=backend) * scale
+    scores = gather_dot(users, items, ids, validate=validate, sparse_grad=sparse_grad, backend=backend) * scale
     fresh = known.clone()
     fresh[:, 1:] &= targets[:, 1:] != targets[:, :-1]
     drawn = _negative_weights(targets, negative_ids.long(), log_q, scores)

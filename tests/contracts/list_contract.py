@@ -30,6 +30,10 @@ class ListContract(OpContract):
         ids = (torch.arange(rows * 6).view(rows, 6) * 7919) % self.count(rows)
         return ids.masked_fill(ids % 7 == 0, -1).to(device)
 
+    def lists(self, rows: int) -> tuple[Tensor, ...]:
+        """Return :meth:`ids` as the op takes them."""
+        return (self.ids(rows),)
+
     def by_hand(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the formula of the scores."""
         ids = self.ids(len(inputs[0]))
@@ -44,13 +48,13 @@ class ListContract(OpContract):
     def calls(
         self, native: Callable[..., Any], backward: Callable[..., Any], constants: tuple[Any, ...]
     ) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
-        """Return what ``native_calls`` asks for, of an op of one list and ``constants``."""
+        """Return what ``native_calls`` asks for, of an op of :meth:`lists` and ``constants``."""
         users, items = (t.float() for t in self.inputs(rows=3))
-        ids = self.ids(3)
-        made = native(users, items, ids, *constants, True, True, True, "numba")
+        lists = self.lists(3)
+        made = native(users, items, *lists, *constants, True, True, True, "numba")
         leaves = users.clone().requires_grad_(), items.clone().requires_grad_()
         return [
-            (native, (*leaves, ids, *constants, True, False, False, "numba")),
-            (native, (users, items, ids.int(), *constants, False, False, True, "numba")),
+            (native, (*leaves, *lists, *constants, True, False, False, "numba")),
+            (native, (users, items, *[t.int() for t in lists], *constants, False, False, True, "numba")),
             (backward, (torch.ones(3), *made[1:], users.bfloat16(), items, True, True, "numba")),
         ]

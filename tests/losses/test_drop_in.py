@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fastkd.losses import ListNetLoss, RelaxedRankingLoss, SoftBCELoss
+from fastkd.losses import BPRLoss, ListNetLoss, RelaxedRankingLoss, SoftBCELoss
 
 README = Path(__file__).parents[2] / "fastkd" / "losses" / "README.md"
 
@@ -89,6 +89,13 @@ def test_sampled_softmax(lists):
 def test_collaborative_distillation(lists):
     student, teacher = lists[0], lists[1].detach()[:, :10]
     agree(SoftBCELoss(2.0, 0.5)(student, teacher), collaborative(student, teacher, 2.0, 0.5), student)
+
+
+def test_bpr(lists):
+    """BPR as its ports write it: the logarithm of a sigmoid, here in double precision."""
+    positive, negative = lists[0][:, 0], lists[1][:, :1]
+    expected = -torch.log(1 / (1 + torch.exp(-(positive - negative[:, 0])))).sum()
+    agree(BPRLoss()(positive, negative), expected, *lists)
 
 
 def test_the_page_shows_every_module():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fastkd.ops import gather_dot, lambda_pairs, lambda_pairs_from_embeddings
+from fastkd.ops import lambda_pairs
 from tests.contracts.op_contract import OpContract, backends_of, interpreted, pad, wave
 
 BACKENDS = backends_of("lambda_pairs")
@@ -183,15 +183,27 @@ def test_scores_far_beyond_exp(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("weights", KINDS)
-def test_from_embeddings(backend, weights):
-    leaves = [wave(3, 4, 0.3).requires_grad_(), wave(20, 4, 0.8).requires_grad_()]
-    ids = torch.tensor([[1, 5, -1, 7], [0, 19, 2, 2], [-1, -1, -1, -1]])
-    found = lambda_pairs_from_embeddings(*leaves, ids, weights=weights, sigma=0.5, backend=backend)
-    scores = gather_dot(*leaves, ids, backend="reference")
-    expected = lambda_pairs(scores, weights=weights, sigma=0.5, backend="reference")
-    torch.testing.assert_close(found, expected)
-    for a, b in zip(*(torch.autograd.grad(t.sum(), leaves) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b)
+def test_of_equal_scores_the_one_further_up_ranks_first(backend, weights):
+    """Ranks by hand; -0.0 and 0.0 are one score."""
+    for row, ranks in (([2.0, 1, 1, 1, 2], [1, 3, 4, 5, 2]), ([0.0, -0.0, 0, -0.0, 0], [1, 2, 3, 4, 5])):
+        scores = torch.tensor([row], dtype=torch.float64, requires_grad=True)
+        gains = torch.tensor([[1.0, 0.0, 5.0, 2.0, 3.0]], dtype=torch.float64)
+        value = lambda_pairs(scores, gains, weights=weights, backend=backend)
+        gain = gains[0] / sum(float(g) / math.log2(2 + k) for k, g in enumerate(gains[0]))
+        expected = 0.0
+        for i in range(5):
+            for j in range(i + 1, 5):
+                d = abs(ranks[i] - ranks[j])
+                stake = {
+                    "uniform": 1.0,
+                    "lambdarank": abs(1 / math.log2(1 + ranks[i]) - 1 / math.log2(1 + ranks[j])),
+                    "lambdaloss": 1 / math.log2(1 + d) - 1 / math.log2(2 + d),
+                }[weights]
+                worth = 1.0 if weights == "uniform" else abs(float(gain[i] - gain[j]))
+                expected += worth * stake * softplus(row[j] - row[i])
+        assert value.item() == pytest.approx(expected, rel=1e-13)
+        plain = torch.autograd.grad(lambda_pairs(scores, gains, weights=weights, backend="reference").sum(), scores)[0]
+        torch.testing.assert_close(torch.autograd.grad(value.sum(), scores)[0], plain, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("native", [b for b in BACKENDS if b != "reference" and not interpreted(b)])
@@ -215,5 +227,3 @@ def test_bad_arguments_are_named():
         lambda_pairs(scores, torch.zeros(3))
     with pytest.raises(ValueError, match="sigma must be a positive finite number, got 0"):
         lambda_pairs(scores, sigma=0)
-    with pytest.raises(ValueError, match=r"ids holds 9, outside \[0, 9\)"):
-        lambda_pairs_from_embeddings(scores, torch.zeros(9, 3), torch.full((2, 1), 9))

@@ -38,23 +38,26 @@ def leaves():
 
 
 IDS, MORE, FLOATS = torch.randint(50, (4, 5)), torch.randint(50, (4, 6)), torch.rand(4, 5)
+FIRST = IDS[:, 0].clone()
 OPTIONS = {"validate": False, "backend": "triton"}
 
 
-def test_relaxed_ranking_starts_three(leaves):
-    found = launches(lambda u, v: ops.relaxed_ranking_from_embeddings(u, v, IDS, MORE, **OPTIONS), *leaves)
-    assert sorted(found) == ["_first", "_fused", "zeros"]
-
-
-def test_listnet_starts_three(leaves):
-    found = launches(lambda u, v: ops.listnet_from_embeddings(u, v, IDS, FLOATS, **OPTIONS), *leaves)
-    assert sorted(found) == ["_first", "_fused", "zeros"]
-
-
-@pytest.mark.parametrize("loss", [ops.weighted_bce_from_embeddings, ops.soft_bce_from_embeddings])
-def test_binary_cross_entropy_starts_three(leaves, loss):
-    found = launches(lambda u, v: loss(u, v, IDS, FLOATS, **OPTIONS), *leaves)
-    assert sorted(found) == ["_first", "_fused", "zeros"]
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda u, v: ops.relaxed_ranking_from_embeddings(u, v, IDS, MORE, **OPTIONS),
+        lambda u, v: ops.listnet_from_embeddings(u, v, IDS, FLOATS, **OPTIONS),
+        lambda u, v: ops.weighted_bce_from_embeddings(u, v, IDS, FLOATS, **OPTIONS),
+        lambda u, v: ops.soft_bce_from_embeddings(u, v, IDS, FLOATS, weights=FLOATS, **OPTIONS),
+        lambda u, v: ops.pairwise_from_embeddings(u, v, FIRST, MORE, **OPTIONS),
+        lambda u, v: ops.pairwise_from_embeddings(u, v, FIRST, MORE, loss="margin", **OPTIONS),
+        lambda u, v: ops.lambda_pairs_from_embeddings(u, v, IDS, **OPTIONS),
+        lambda u, v: ops.lambda_pairs_from_embeddings(u, v, IDS, FLOATS, weights="lambdaloss", **OPTIONS),
+    ],
+    ids=["relaxed_ranking", "listnet", "weighted_bce", "soft_bce", "bpr", "margin", "lambdarank", "lambdaloss"],
+)
+def test_a_list_loss_starts_three(call, leaves):
+    assert sorted(launches(call, *leaves)) == ["_first", "_fused", "zeros"]
 
 
 def test_gather_dot_starts_three(leaves):
@@ -62,13 +65,20 @@ def test_gather_dot_starts_three(leaves):
     assert sorted(found) == ["_first", "_scores", "zeros"]
 
 
+PROBS, TEACHER = FLOATS / FLOATS.sum(1, keepdim=True), (torch.randn(4, 8), torch.randn(50, 8))
+
+
 @pytest.mark.parametrize(
     ("call", "most"),
     [
-        (lambda u, v: ops.lambda_pairs_from_embeddings(u, v, IDS, **OPTIONS), 6),
         (lambda u, v: ops.catalogue_logsumexp(u, v, **OPTIONS), 7),
+        (lambda u, v: ops.catalogue_logsumexp(u, v, IDS, **OPTIONS), 19),
+        (lambda u, v: ops.catalogue_softmax(u, v, IDS, PROBS, **OPTIONS), 13),
+        (lambda u, v: ops.catalogue_softmax(u, v, IDS, PROBS, exclude=MORE, **OPTIONS), 25),
+        (lambda u, v: ops.catalogue_divergence((u, v), TEACHER, **OPTIONS), 81),
+        (lambda u, v: ops.sampled_softmax(u, v, IDS, MORE, **OPTIONS), 124),
     ],
-    ids=["lambda_pairs", "catalogue_logsumexp"],
+    ids=["logsumexp", "logsumexp-exclude", "softmax", "softmax-exclude", "divergence", "sampled"],
 )
-def test_those_made_of_two_ops_start_no_more_than_before(call, most, leaves):
+def test_those_over_the_catalogue_start_no_more_than_the_page_says(call, most, leaves):
     assert len(launches(call, *leaves)) <= most

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fastkd.ops import gather_dot, pairwise, pairwise_from_embeddings
+from fastkd.ops import pairwise
 from tests.contracts.op_contract import OpContract, backends_of, pad, wave
 
 BACKENDS = backends_of("pairwise")
@@ -131,27 +131,3 @@ def test_bad_arguments_are_named():
         pairwise(positive, negative[:1])
     with pytest.raises(ValueError, match=r"weights must be shaped like negative, \[2, 3\], got \[2\]"):
         pairwise(positive, negative, weights=positive)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("loss", ["bpr", "margin"])
-def test_from_embeddings(backend, loss):
-    leaves = [wave(3, 4, 0.3).requires_grad_(), wave(20, 4, 0.8).requires_grad_()]
-    positive, negative = torch.tensor([1, 0, -1]), torch.tensor([[3, 7], [19, -1], [2, 3]])
-    weights = torch.tensor([[1.0, 2.0], [0.5, 1.0], [1.0, 1.0]])
-    found = pairwise_from_embeddings(*leaves, positive, negative, loss=loss, weights=weights, backend=backend)
-    scores = (gather_dot(*leaves, ids, backend="reference") for ids in (positive.unsqueeze(1), negative))
-    expected = pairwise(next(scores)[:, 0], next(scores), loss=loss, weights=weights, backend="reference")
-    torch.testing.assert_close(found, expected)
-    for a, b in zip(*(torch.autograd.grad(t.sum(), leaves) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_bad_ids_are_named():
-    users, items, ids = torch.zeros(2, 3), torch.zeros(9, 3), torch.zeros(2, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"positive_ids must be Int64\[B\] .* got shape \[2, 4\]"):
-        pairwise_from_embeddings(users, items, ids, ids)
-    with pytest.raises(ValueError, match=r"positive_ids and negative_ids .* rows"):
-        pairwise_from_embeddings(users, items, ids[:1, 0], ids)
-    with pytest.raises(ValueError, match=r"ids holds 9, outside \[0, 9\)"):
-        pairwise_from_embeddings(users, items, ids[:, 0], ids + 9)

@@ -38,6 +38,12 @@ CASES = {
     "soft_bce": lambda u, v, **o: ops.soft_bce_from_embeddings(
         u, v, ids(4, 1).to(u.device), normal(ROWS, 4, seed=4).to(u), **o
     ),
+    "lambda_pairs": lambda u, v, **o: ops.lambda_pairs_from_embeddings(
+        u, v, ids(5, 1).to(u.device), normal(ROWS, 5, seed=4).square().to(u), weights="lambdaloss", **o
+    ),
+    "sampled_softmax": lambda u, v, **o: ops.sampled_softmax(
+        u, v, ids(2, 1).to(u.device), ids(4, 2).to(u.device), log_q=normal(ROWS, 4, seed=4).to(u), **o
+    ),
 }
 
 

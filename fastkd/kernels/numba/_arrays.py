@@ -30,7 +30,8 @@ def array(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
     """Return the values as a C-contiguous array of ``dtype``; shared memory where nothing has to change."""
     if tensor.dtype is not dtype or not tensor.is_contiguous():
         tensor = tensor.detach().to(dtype).contiguous()
-    values: NDArray[Any] = tensor.detach().numpy()
+    # Detaching takes as long as the rest: only where it must be.
+    values: NDArray[Any] = (tensor.detach() if tensor.requires_grad else tensor).numpy()
     return values
 
 

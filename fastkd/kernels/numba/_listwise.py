@@ -21,6 +21,7 @@ from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
+Made = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def key_dtype(num_items: int) -> type[np.signedinteger[Any]]:
@@ -41,7 +42,7 @@ def results(
     )
 
 
-def tensors(made: tuple[Floats, Floats, Ints, Floats]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def tensors(made: tuple[Floats, Floats, Ints, Floats]) -> Made:
     """Return the four arrays as tensors that share their memory."""
     return torch.from_numpy(made[0]), torch.from_numpy(made[1]), torch.from_numpy(made[2]), torch.from_numpy(made[3])
 
@@ -64,12 +65,12 @@ def listwise_backward(
     dtype = compute_dtype(users, items)
     rows = array(upstream, dtype)
     user_grad = new(users.shape if need_users else (0,), dtype)
-    item_grad = new(items.shape if need_items else (0,), dtype)
+    item_grad = new((0,), dtype)
     if need_users:
         run_rows(_scale, len(users), 1 + 0.2 * users.shape[1], rows, array(unit_users, dtype), user_grad)
     if need_items:
         listed, weights, vectors = array(keys, keys.dtype), array(coefficients, dtype), array(users, dtype)
-        table_gradient(rows, True, weights, listed, vectors, item_grad)
+        item_grad = table_gradient(rows, True, weights, listed, vectors, len(items), dtype)
     return torch.from_numpy(user_grad).to(users.dtype), torch.from_numpy(item_grad).to(items.dtype)
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fastkd.kernels.numba._arrays import NUMPY, new
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
 from fastkd.kernels.numba._threads import num_parts, run_parts, run_rows
@@ -20,17 +22,32 @@ from fastkd.kernels.numba._threads import num_parts, run_parts, run_rows
 Floats = NDArray[Any]
 Ints = NDArray[Any]
 
+_FRESH = 10_000_000
+"""Numbers from which memory is a fresh map of the system's: the allocator keeps at most 32 MB for the next call."""
+
 _SHARES = 64
 """Item i belongs to share ``(i // 8) % 64``, a thread owns some: neighbours in one cache line have one owner, and items
 sorted by popularity are dealt out evenly."""
 
 
-def table_gradient(upstream: Floats, scaled: bool, coefficients: Floats, ids: Ints, users: Floats, out: Floats) -> None:
-    """Fill ``out`` Float[N, D]. Ids outside [0, N) are nobody's; ``upstream`` Float[B] counts if ``scaled``."""
-    run_rows(_clear, len(out), 0.1 * out.shape[1], out)
+def table_gradient(
+    upstream: Floats, scaled: bool, coefficients: Floats, ids: Ints, users: Floats, rows: int, dtype: torch.dtype
+) -> Floats:
+    """Return Float[N, D], N = ``rows``. Ids outside [0, N) are nobody's; ``upstream`` Float[B] counts if ``scaled``."""
+    out = _zeros((rows, users.shape[1]), dtype)
     parts = min(num_parts(max(len(ids), 1), ids.shape[1] * (1.0 + 0.25 * users.shape[1])), _SHARES)
     edges = [_SHARES * part // parts for part in range(parts + 1)]
     run_parts(lambda part: _add(upstream, scaled, coefficients, ids, users, out, edges[part], edges[part + 1]), parts)
+    return out
+
+
+def _zeros(shape: tuple[int, int], dtype: torch.dtype) -> Floats:
+    """Return zeros; what is large comes so from the system, and clearing it again would take as long."""
+    if shape[0] * shape[1] > _FRESH:
+        return np.zeros(shape, NUMPY[dtype])
+    out = new(shape, dtype)
+    run_rows(_clear, len(out), 0.1 * out.shape[1], out)
+    return out
 
 
 @jit()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
 from fastkd.kernels.numba._table_gradient import sum_rows, table_gradient
 from fastkd.kernels.numba._threads import run_rows
 
@@ -29,11 +30,11 @@ def gather_dot(users: Tensor, items: Tensor, ids: Tensor, *, validate: bool) -> 
     """Return scores Float[B, C]; see :func:`fastkd.ops.gather_dot`."""
     dtype = compute_dtype(users, items)
     out = new(ids.shape, dtype=dtype)
-    bad = np.zeros(len(ids), dtype=np.int64)
+    bad = np.zeros(1, dtype=np.int64)
     user_rows, item_rows, lists = array(users, dtype), array(items, dtype), array(ids, ids.dtype)
     work = 1 + ids.shape[1] * (4 + 0.15 * users.shape[1])
     run_rows(_scores, len(ids), work, user_rows, item_rows, lists, out, bad)
-    if validate and bad.any():
+    if validate and bad[0]:
         wrong = ids[(ids < -1) | (ids >= len(items))]
         raise ValueError(f"ids holds {int(wrong[0])}, outside [0, {len(items)}) and not -1 (padding)")
     return torch.from_numpy(out)
@@ -46,12 +47,12 @@ def gather_dot_backward(
     dtype = compute_dtype(users, items)
     grad, lists = array(upstream, dtype), array(ids, ids.dtype)
     user_grad = new(users.shape if need_users else (0,), dtype=dtype)
-    item_grad = new(items.shape if need_items else (0,), dtype=dtype)
+    item_grad = new((0,), dtype=dtype)
     work = 1 + ids.shape[1] * (4 + 0.15 * users.shape[1])
     if need_users:
         run_rows(_user_gradient, len(ids), work, grad, array(items, dtype), lists, user_grad)
     if need_items:
-        table_gradient(grad.ravel(), False, grad, lists, array(users, dtype), item_grad)
+        item_grad = table_gradient(grad.ravel(), False, grad, lists, array(users, dtype), len(items), dtype)
     return torch.from_numpy(user_grad).to(users.dtype), torch.from_numpy(item_grad).to(items.dtype)
 
 
@@ -60,6 +61,8 @@ def _scores(users: Floats, items: Floats, ids: Ints, out: Floats, bad: Ints, sta
     for b in range(start, stop):
         p = users[b]
         for c in range(ids.shape[1]):
+            if c + AHEAD < ids.shape[1]:
+                prefetch_row(items, ids[b, c + AHEAD])
             i = ids[b, c]
             if 0 <= i < items.shape[0]:
                 q = items[i]
@@ -71,7 +74,7 @@ def _scores(users: Floats, items: Floats, ids: Ints, out: Floats, bad: Ints, sta
                 out[b, c] = -np.inf
             else:
                 out[b, c] = np.nan
-                bad[b] += 1
+                bad[0] = 1
 
 
 @jit()

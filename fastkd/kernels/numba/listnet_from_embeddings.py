@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import array, compute_dtype, new
+from fastkd.kernels.numba._arrays import array, compute_dtype
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._listnet import listnet_row
-from fastkd.kernels.numba._listwise import key_dtype, listwise_backward, refuse, score_list, sum_list
+from fastkd.kernels.numba._listwise import Made, listwise_backward, refuse, results, score_list, sum_list, tensors
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
@@ -27,27 +26,22 @@ listnet_from_embeddings_backward = listwise_backward
 def listnet_from_embeddings(
     users: Tensor, items: Tensor, ids: Tensor, teacher: Tensor, temperature: float,
     *, validate: bool, need_users: bool, need_items: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> Made:  # fmt: skip
     """Return (loss [B], coefficients [B, C], keys [B, C], unit user gradients [B, D]), empty where not needed.
 
     A key is the id, or -1 for what is no item's.
     """
-    dtype, gradient = compute_dtype(users, items), need_users or need_items
-    rows, width = len(users), ids.shape[1]
-    loss = new((rows,), dtype)
-    coefficients = new((rows, width) if gradient else (0, 0), dtype)
-    keys = np.empty((rows, width) if need_items else (0, 0), dtype=key_dtype(len(items)))
-    unit_users = new(users.shape if need_users else (0, 0), dtype)
-    bad = np.zeros(rows, dtype=np.int64)
+    dtype, (rows, width) = compute_dtype(users, items), ids.shape
+    made = results(users, items, width, need_users=need_users, need_items=need_items)
+    bad = np.zeros(1, dtype=np.int64)
     run_rows(
         _fused, rows, width * (10 + 0.2 * users.shape[1]), array(users, dtype), array(items, dtype),
-        array(ids, ids.dtype), array(teacher, dtype), 1.0 / temperature, gradient,
-        loss, coefficients, keys, unit_users, bad,
+        array(ids, ids.dtype), array(teacher, dtype), 1.0 / temperature, need_users or need_items,
+        *made, bad,
     )  # fmt: skip
-    if validate and bad.any():
+    if validate and bad[0]:
         refuse("ids", ids, len(items))
-    made = (loss, coefficients, keys, unit_users)
-    return torch.from_numpy(made[0]), torch.from_numpy(made[1]), torch.from_numpy(made[2]), torch.from_numpy(made[3])
+    return tensors(made)
 
 
 @jit()
@@ -64,7 +58,8 @@ def _fused(
             row = coefficients[b]
         if keys.size:
             own_keys = keys[b]
-        bad[b] = score_list(users[b], items, ids[b], row, own_keys)
+        if score_list(users[b], items, ids[b], row, own_keys):
+            bad[0] = 1
         loss[b] = listnet_row(row, teacher[b], scale, gradient, row, memory)
         if unit_users.size:
             sum_list(row, items, own_keys, unit_users[b], rows, values)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new, optional
-from fastkd.kernels.numba._exp import exp
+from fastkd.kernels.numba._exp import exp, total
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._log1p import log1p
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
@@ -41,35 +42,50 @@ def _loss(
     positive: Floats, negative: Floats, weights: Floats, weighted: bool, hinge: bool, margin: float, gradient: bool,
     out: Floats, unit_positive: Floats, unit_negative: Floats, start: int, stop: int,
 ) -> None:  # fmt: skip
-    width = negative.shape[1]
+    memory = np.empty((2, negative.shape[1]), dtype=np.float64)
     for b in range(start, stop):
-        p = np.float64(positive[b])
-        count = 0
-        if p != -np.inf:
-            for j in range(width):
-                count += negative[b, j] != -np.inf
-        total, slope = 0.0, 0.0
-        for j in range(width):
-            n = np.float64(negative[b, j])
-            if count == 0 or n == -np.inf:
-                if gradient:
-                    unit_negative[b, j] = 0.0
-                continue
-            weight = (np.float64(weights[b, j]) if weighted else 1.0) / count
-            if hinge:
-                short = margin - (p - n)
-                value, push = (0.0, 0.0) if short <= 0 else (short, 1.0)
-                if short != short:
-                    push = short
-            else:
-                x = p - n
-                e = exp(-abs(x))
-                value = max(-x, 0.0) + np.log1p(e)
-                push = (e if x >= 0 else 1.0) / (1.0 + e)
-            total += weight * value
-            slope -= weight * push
-            if gradient:
-                unit_negative[b, j] = weight * push
-        out[b] = total
+        weight = weights[b] if weighted else negative[b][:0]
+        unit = unit_negative[b] if gradient else negative[b][:0]
+        out[b], slope = pairwise_row(positive[b], negative[b], weight, weighted, hinge, margin, gradient, unit, memory)
         if gradient:
             unit_positive[b] = slope
+
+
+@jit()
+def pairwise_row(
+    positive: float, negative: Floats, weights: Floats, weighted: bool, hinge: bool, margin: float, gradient: bool,
+    unit_negative: Floats, memory: Floats,
+) -> tuple[float, float]:  # fmt: skip
+    """Return the loss of a row and its slope in the positive; write those in the negatives, which they may replace.
+
+    ``memory``: Float64[2, n] or wider. No loop has a branch that its numbers decide, so each becomes vector code.
+    """
+    width, p, count = len(negative), np.float64(positive), 0
+    values, push = memory[0], memory[1]
+    for j in range(width):
+        count += negative[j] != -np.inf
+    if p == -np.inf or count == 0:
+        if gradient:
+            unit_negative[:] = 0.0
+        return 0.0, 0.0
+    if hinge:
+        for j in range(width):
+            short = margin - (p - np.float64(negative[j]))
+            # not (short <= 0), so that NaN stays NaN
+            values[j] = 0.0 if short <= 0 else short
+            push[j] = 0.0 if short <= 0 else (1.0 if short == short else short)
+    else:
+        for j in range(width):
+            x = p - np.float64(negative[j])
+            e = exp(-abs(x))
+            values[j] = (0.0 if x >= 0 else -x) + log1p(e)
+            push[j] = (e if x >= 0 else 1.0) / (1.0 + e)
+    for j in range(width):
+        weight = np.float64(weights[j]) if weighted else 1.0
+        there = negative[j] != -np.inf
+        values[j] = weight * values[j] if there else 0.0
+        push[j] = weight * push[j] / count if there else 0.0
+    if gradient:
+        for j in range(width):
+            unit_negative[j] = push[j]
+    return total(values, width) / count, -total(push, width)

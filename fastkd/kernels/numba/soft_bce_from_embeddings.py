@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import new  # noqa: F401  (what tests replace)
-from fastkd.kernels.numba._listwise import listwise_backward
-from fastkd.kernels.numba.weighted_bce_from_embeddings import Made, bce_of_list
+from fastkd.kernels.numba._listwise import Made, listwise_backward
+from fastkd.kernels.numba.weighted_bce_from_embeddings import bce_of_list
 
 soft_bce_from_embeddings_backward = listwise_backward
 

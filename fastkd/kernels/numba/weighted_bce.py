@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new, optional
-from fastkd.kernels.numba._exp import exp
+from fastkd.kernels.numba._exp import exp, total
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._log1p import log1p
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
@@ -39,44 +40,57 @@ def bce(
     gradient: bool, loss: Floats, unit: Floats, start: int, stop: int,
 ) -> None:  # fmt: skip
     """Rows start to stop: their losses, and their gradients if asked for."""
+    memory = scratch(scores.shape[1])
     for b in range(start, stop):
         weight = weights[b] if weighted else scores[b][:0]
         row = unit[b] if gradient else scores[b][:0]
-        loss[b] = bce_row(scores[b], targets[b], weight, weighted, teacher, scale, shift, gradient, row)
+        loss[b] = bce_row(scores[b], targets[b], weight, weighted, teacher, scale, shift, gradient, row, memory)
+
+
+@jit()
+def scratch(width: int) -> Floats:
+    """Return memory for :func:`bce_row`, Float64[4, C]."""
+    return np.empty((4, width), dtype=np.float64)
 
 
 @jit()
 def bce_row(
     scores: Floats, targets: Floats, weights: Floats, weighted: bool, teacher: bool, scale: float, shift: float,
-    gradient: bool, unit: Floats,
-) -> Any:  # fmt: skip
+    gradient: bool, unit: Floats, memory: Floats,
+) -> float:  # fmt: skip
     """Return the loss of a row and write its gradient, which may replace the scores.
 
-    With ``teacher``, targets are logits t, and q = sigma((t + shift) scale).
+    With ``teacher``, targets are logits t, and q = sigma((t + shift) scale). No loop has a branch that its numbers
+    decide, so each becomes vector code; padding is cut out where a number leaves its loop.
     """
-    total = 0.0
-    for c in range(len(scores)):
-        s = np.float64(scores[c])
-        if s == -np.inf:
-            if gradient:
-                unit[c] = 0.0
-            continue
-        given = np.float64(targets[c])
-        q, rest = given, 1.0 - given
-        if teacher:
-            x = (given + shift) * scale
+    width = len(scores)
+    q, rest, values, slopes = memory[0], memory[1], memory[2], memory[3]
+    if teacher:
+        for c in range(width):
+            x = (np.float64(targets[c]) + shift) * scale
             small = exp(-abs(x))
             # q and 1 - q, each without taking two numbers near 1 from each other
-            q = np.float64((1.0 if x >= 0 else small) / (1.0 + small))
-            rest = np.float64((small if x >= 0 else 1.0) / (1.0 + small))
-        weight = np.float64(weights[c]) if weighted else 1.0
+            q[c] = (1.0 if x >= 0 else small) / (1.0 + small)
+            rest[c] = (small if x >= 0 else 1.0) / (1.0 + small)
+    else:
+        for c in range(width):
+            q[c] = targets[c]
+            rest[c] = 1.0 - q[c]
+    for c in range(width):
+        s = np.float64(0.0 if scores[c] == -np.inf else scores[c])
         e = exp(-abs(s))
-        tail = np.log1p(e)
-        yes, no = (tail, s + tail) if s >= 0 else (tail - s, tail)  # -log sigma(s), -log sigma(-s)
-        total += weight * (q * yes + rest * no)
-        if gradient:
-            small = e / (1.0 + e)
-            large = 1.0 / (1.0 + e)
-            # sigma(s) - q without taking two numbers near 1 from each other
-            unit[c] = weight * (rest * large - q * small if s >= 0 else rest * small - q * large)
-    return total
+        tail, whole = log1p(e), 1.0 + e
+        up, down = (1.0 if s >= 0 else e) / whole, (e if s >= 0 else 1.0) / whole  # sigma(s), sigma(-s)
+        yes, no = tail - (0.0 if s >= 0 else s), tail + (s if s >= 0 else 0.0)  # -log sigma(s), -log sigma(-s)
+        values[c] = q[c] * yes + rest[c] * no
+        # sigma(s) - q without taking two numbers near 1 from each other
+        slopes[c] = rest[c] * up - q[c] * down
+    for c in range(width):
+        weight = np.float64(weights[c]) if weighted else 1.0
+        there = scores[c] != -np.inf
+        values[c] = weight * values[c] if there else 0.0
+        slopes[c] = weight * slopes[c] if there else 0.0
+    if gradient:
+        for c in range(width):
+            unit[c] = slopes[c]
+    return total(values, width)

@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import array, compute_dtype, new, optional  # noqa: F401  (new: what tests replace)
+from fastkd.kernels.numba._arrays import array, compute_dtype, optional
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._listwise import listwise_backward, refuse, results, score_list, sum_list, tensors
+from fastkd.kernels.numba._listwise import Made, listwise_backward, refuse, results, score_list, sum_list, tensors
 from fastkd.kernels.numba._threads import run_rows
-from fastkd.kernels.numba.weighted_bce import bce_row
+from fastkd.kernels.numba.weighted_bce import bce_row, scratch
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
-Made = tuple[Tensor, Tensor, Tensor, Tensor]
 
 weighted_bce_from_embeddings_backward = listwise_backward
 
@@ -44,14 +43,14 @@ def bce_of_list(
     """Run the kernel; with ``teacher`` = (1 / temperature, shift), targets are the teacher's scores."""
     dtype, (rows, width) = compute_dtype(users, items), ids.shape
     made = results(users, items, width, need_users=need_users, need_items=need_items)
-    bad = np.zeros(rows, dtype=np.int64)
+    bad = np.zeros(1, dtype=np.int64)
     scale, shift = teacher or (1.0, 0.0)
     run_rows(
-        _fused, rows, width * (14 + 0.2 * users.shape[1]), array(users, dtype), array(items, dtype),
+        _fused, rows, width * (8 + 0.2 * users.shape[1]), array(users, dtype), array(items, dtype),
         array(ids, ids.dtype), array(targets, dtype), optional(weights, dtype), weights is not None,
         teacher is not None, float(scale), float(shift), need_users or need_items, *made, bad,
     )  # fmt: skip
-    if validate and bad.any():
+    if validate and bad[0]:
         refuse("ids", ids, len(items))
     return tensors(made)
 
@@ -63,6 +62,7 @@ def _fused(
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
     width = ids.shape[1]
+    memory = scratch(width)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     for b in range(start, stop):
@@ -70,8 +70,9 @@ def _fused(
             row = coefficients[b]
         if keys.size:
             own_keys = keys[b]
-        bad[b] = score_list(users[b], items, ids[b], row, own_keys)
+        if score_list(users[b], items, ids[b], row, own_keys):
+            bad[0] = 1
         weight = weights[b] if weighted else row[:0]
-        loss[b] = bce_row(row, targets[b], weight, weighted, teacher, scale, shift, gradient, row)
+        loss[b] = bce_row(row, targets[b], weight, weighted, teacher, scale, shift, gradient, row, memory)
         if unit_users.size:
             sum_list(row, items, own_keys, unit_users[b], rows, values)

@@ -19,6 +19,7 @@ from fastkd.kernels.triton._segment_sum import dim_block, is_few, key_dtype, seg
 from fastkd.kernels.triton.gather_dot import list_scores
 
 _RESIDENT, _TILE = 16384, 4096
+Made = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def plan(width: int, dim: int, scan: int) -> tuple[int, int, bool, int]:
@@ -35,9 +36,7 @@ def plan(width: int, dim: int, scan: int) -> tuple[int, int, bool, int]:
     return block, rows, resident, min(16, max(1, rows * block // 2048, scan // 256))
 
 
-def results(
-    users: Tensor, items: Tensor, width: int, *, need_users: bool, need_items: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def results(users: Tensor, items: Tensor, width: int, *, need_users: bool, need_items: bool) -> Made:
     """Return (loss [B], coefficients [B, W], keys [B, W], unit user gradients [B, D]).
 
     Keys are empty where the items, user gradients where the users want no gradient; coefficients are always there, for

@@ -16,8 +16,13 @@ from fastkd.kernels.triton._launch import new
 from fastkd.kernels.triton._rows import TRITON, compute_dtype, configuration, contiguous, real, split
 from fastkd.kernels.triton.weighted_bce import log1p
 
-_KINDS = {"uniform": 0, "lambdarank": 1, "lambdaloss": 2, "given": 3}
+KINDS = {"uniform": 0, "lambdarank": 1, "lambdaloss": 2, "given": 3}
 _SIDE = 32
+
+
+def side(width: int) -> int:
+    """Return how many scores of a list meet as many others at a time."""
+    return min(_SIDE, int(triton.next_power_of_2(max(width, 1))))
 
 
 def lambda_pairs(
@@ -26,14 +31,14 @@ def lambda_pairs(
     """Return (loss Float[B], unit gradient Float[B, K]), the gradient empty if not asked for."""
     dtype, device = compute_dtype(scores), scores.device
     rows, width = scores.shape
-    kind = _KINDS[weights]
+    kind = KINDS[weights]
     loss = new((rows,), dtype, device)
     unit = new((rows, width) if gradient else (0, 0), dtype, device)
     stake = new((rows, width) if kind in (1, 2) else (0, 0), dtype, device)
     if rows:
         _loss[(rows,)](
             scores.contiguous(), contiguous(gains), contiguous(pair_weights), loss, unit, stake, width, *split(sigma),
-            KIND=kind, GRADIENT=gradient, SIDE=min(_SIDE, triton.next_power_of_2(max(width, 1))), TYPE=TRITON[dtype],
+            KIND=kind, GRADIENT=gradient, SIDE=side(width), TYPE=TRITON[dtype],
         )  # fmt: skip
     return loss, unit
 
@@ -80,6 +85,18 @@ def _loss(
 ):  # fmt: skip
     """scores, gains, unit, stake [B, K]; pair_weights [K, K]; loss [B]. Pair (i, j) is won if i < j and s_i > s_j."""
     b = tl.program_id(0).to(tl.int64)
+    total = lambda_row(
+        scores, gains, pair_weights, unit, stake, b, K, sigma, sigma_rest, KIND, GRADIENT, SIDE, TYPE
+    )  # fmt: skip
+    tl.store(loss + b, total)
+
+
+@triton.jit
+def lambda_row(
+    scores, gains, pair_weights, unit, stake, b, K, sigma, sigma_rest,
+    KIND: tl.constexpr, GRADIENT: tl.constexpr, SIDE: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Return the loss of row b; store its gradient in ``unit``, which may not be where the scores are."""
     steep = real(sigma, sigma_rest, TYPE)
     share = 1.0
     if (KIND == 1) | (KIND == 2):
@@ -119,7 +136,7 @@ def _loss(
             slope += tl.sum(tl.where(pair, tl.where(first, -push, push), 0.0), 1)
         if GRADIENT:
             tl.store(unit + b * K + i, slope * steep, i < K)
-    tl.store(loss + b, tl.sum(total, 0))
+    return tl.sum(total, 0)
 
 
 def _configuration(kind: str, side: int, *, graded: bool = False) -> Configuration:
@@ -128,12 +145,12 @@ def _configuration(kind: str, side: int, *, graded: bool = False) -> Configurati
     return configuration(
         f"{kind}{'-graded' if graded else ''}-{side}", _loss, dict.fromkeys(pointers, "*fp32"),
         {"K": "i32", "sigma": "fp32", "sigma_rest": "fp32"},
-        {**dict.fromkeys(nothing), "KIND": _KINDS[kind], "GRADIENT": True, "SIDE": side, "TYPE": TRITON[torch.float32]},
+        {**dict.fromkeys(nothing), "KIND": KINDS[kind], "GRADIENT": True, "SIDE": side, "TYPE": TRITON[torch.float32]},
     )  # fmt: skip
 
 
 CONFIGURATIONS = (
-    *(_configuration(kind, 32) for kind in _KINDS),
+    *(_configuration(kind, 32) for kind in KINDS),
     _configuration("lambdarank", 32, graded=True),
     _configuration("lambdarank", 16),
 )

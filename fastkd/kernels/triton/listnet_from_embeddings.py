@@ -11,7 +11,6 @@ import triton.language as tl
 from torch import Tensor
 
 from fastkd.kernels.triton._configuration import Configuration
-from fastkd.kernels.triton._launch import new  # noqa: F401  (what tests replace)
 from fastkd.kernels.triton._listnet import listnet_rows
 from fastkd.kernels.triton._listwise import gather, listwise_backward, plan, results, score_list, store_list, sum_list
 from fastkd.kernels.triton._rows import TRITON, configuration, split, tile

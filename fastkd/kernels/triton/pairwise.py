@@ -41,13 +41,30 @@ def _loss(
 ):  # fmt: skip
     """Each program takes ROWS rows, COLS negatives at a time. positive, loss [B]; negative, weights [B, C]."""
     b = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    p = tl.load(positive + b, b < B, other=float("-inf")).to(TYPE)
+    total = pairwise_rows(
+        positive, negative, weights, unit_positive, unit_negative, b, B, C, 1, C, margin, margin_rest,
+        HINGE, GRADIENT, ROWS, COLS, TYPE,
+    )  # fmt: skip
+    tl.store(loss + b, total, b < B)
+
+
+@triton.jit
+def pairwise_rows(
+    positive, negative, weights, unit_positive, unit_negative, b, B, C, one, step, margin, margin_rest,
+    HINGE: tl.constexpr, GRADIENT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Return the loss of rows b, Float[ROWS]; store the gradients, which may replace the scores.
+
+    ``one``, ``step``: numbers from a row's positive, and from its negatives, to those of the next row.
+    """
+    p = tl.load(positive + b * one, b < B, other=float("-inf")).to(TYPE)
     won = p != float("-inf")
     p = tl.where(won, p, 0.0)
     count = tl.zeros([ROWS], tl.int32)
     for start in range(0, C, COLS):
         c = start + tl.arange(0, COLS)
-        n = tl.load(negative + b[:, None] * C + c[None, :], (b < B)[:, None] & (c < C)[None, :], other=float("-inf"))
+        live = (b < B)[:, None] & (c < C)[None, :]
+        n = tl.load(negative + b[:, None] * step + c[None, :], live, other=float("-inf"))
         count += tl.sum((won[:, None] & (n != float("-inf"))).to(tl.int32), 1)
     share = 1.0 / tl.maximum(count, 1).to(TYPE)
 
@@ -57,7 +74,7 @@ def _loss(
     for start in range(0, C, COLS):
         c = start + tl.arange(0, COLS)
         live = (b < B)[:, None] & (c < C)[None, :]
-        at = b[:, None] * C + c[None, :]
+        at = b[:, None] * step + c[None, :]
         n = tl.load(negative + at, live, other=float("-inf")).to(TYPE)
         there = won[:, None] & (n != float("-inf"))
         x = p[:, None] - tl.where(there, n, 0.0)
@@ -72,15 +89,18 @@ def _loss(
             push = tl.where(x >= 0, e, 1.0) / (1.0 + e)
         weight = tl.where(there, share[:, None], 0.0)
         if weights is not None:
-            weight = tl.where(there, weight * tl.load(weights + at, live, other=0.0).to(TYPE), 0.0)
+            given = tl.load(weights + b[:, None] * C + c[None, :], live, other=0.0).to(TYPE)
+            weight = tl.where(there, weight * given, 0.0)
         total += tl.sum(tl.where(there, weight * value, 0.0), 1)
         if GRADIENT:
             push = tl.where(there, weight * push, 0.0)
             slope -= tl.sum(push, 1)
+            tl.debug_barrier()  # the gradient may replace the scores
             tl.store(unit_negative + at, push, live)
-    tl.store(loss + b, total, b < B)
     if GRADIENT:
-        tl.store(unit_positive + b, slope, b < B)
+        tl.debug_barrier()
+        tl.store(unit_positive + b * one, slope, b < B)
+    return total
 
 
 CONFIGURATIONS = tuple(

@@ -12,7 +12,6 @@ import triton.language as tl
 from torch import Tensor
 
 from fastkd.kernels.triton._configuration import Configuration
-from fastkd.kernels.triton._launch import new  # noqa: F401  (what tests replace)
 from fastkd.kernels.triton._listwise import (
     gather,
     list_ids,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastkd.kernels.triton._launch import new  # noqa: F401  (what tests replace)
-from fastkd.kernels.triton._listwise import listwise_backward
+from fastkd.kernels.triton._listwise import Made, listwise_backward
 from fastkd.kernels.triton.gather_dot import refuse_out_of_range
-from fastkd.kernels.triton.weighted_bce_from_embeddings import Made, bce_of_list
+from fastkd.kernels.triton.weighted_bce_from_embeddings import bce_of_list
 
 soft_bce_from_embeddings_backward = listwise_backward
 

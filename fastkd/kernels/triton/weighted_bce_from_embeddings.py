@@ -12,14 +12,12 @@ import triton.language as tl
 from torch import Tensor
 
 from fastkd.kernels.triton._configuration import Configuration
-from fastkd.kernels.triton._launch import new  # noqa: F401  (what tests replace)
-from fastkd.kernels.triton._listwise import begin_list, end_list, listwise_backward, plan, results
+from fastkd.kernels.triton._listwise import Made, begin_list, end_list, listwise_backward, plan, results
 from fastkd.kernels.triton._rows import TRITON, configuration, contiguous, split, tile
 from fastkd.kernels.triton.gather_dot import refuse_out_of_range
 from fastkd.kernels.triton.weighted_bce import bce_rows
 
 weighted_bce_from_embeddings_backward = listwise_backward
-Made = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def weighted_bce_from_embeddings(
