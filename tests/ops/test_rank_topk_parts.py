@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.kernels.numba._select import make_key
-from fastkd.kernels.numba._topk_cut import bound_of, keep_smallest, keep_within, reached_by, write_sorted
+from fastkd.kernels.numba._topk_cut import bound_of, keep_smallest, keep_within, reached_by, sort_keys, write_sorted
 from fastkd.kernels.numba._topk_few import score_few
 
 
@@ -79,6 +79,39 @@ def test_cuts_of_many_keys_and_of_none(count):
     before = keys.copy()
     keep_smallest(keys, count, 0)
     assert np.array_equal(keys, before)
+
+
+def crowds(name):
+    """Thousands of unlike keys that a histogram of their range finds hard."""
+    random, many = np.random.default_rng(3), 5000
+    scores = {
+        "normal": random.normal(size=many),
+        "equal": np.zeros(many),
+        "an outlier": np.where(np.arange(many) == 7, 1e30, random.normal(size=many) * 1e-3),
+        "both infinities": np.where(np.arange(many) < 2, [np.inf, -np.inf] * (many // 2), random.normal(size=many)),
+        "two clusters": np.where(random.random(many) < 0.5, 1e30, -1e30) * (1 + 1e-6 * random.random(many)),
+        "no numbers": np.where(random.random(many) < 0.5, np.nan, random.normal(size=many)),
+    }[name]
+    keys = np.array([make_key(np.float32(s), i) for i, s in enumerate(scores)], dtype=np.uint64)
+    return random.permutation(keys)
+
+
+@pytest.mark.parametrize("name", ["normal", "equal", "an outlier", "both infinities", "two clusters", "no numbers"])
+def test_thousands_of_keys_are_cut_and_sorted(name):
+    keys = crowds(name)
+    ordered = np.sort(keys)
+    for k in (1, 2, 100, 2500, 4998, 4999, 5000):
+        assert np.uint64(bound_of(keys, len(keys), k, 0)) >= ordered[k - 1]
+        for slack in (0, k // 16):
+            assert k <= (keys <= np.uint64(bound_of(keys, len(keys), k, slack))).sum() <= k + slack
+        best = keys.copy()
+        keep_smallest(best, len(best), k)
+        assert np.array_equal(np.sort(best[:k]), ordered[:k])
+    for count in (0, 1, 2, 321, 5000):
+        part = keys.copy()
+        sort_keys(part, count)
+        assert np.array_equal(part[:count], np.sort(keys[:count]))
+        assert np.array_equal(part[count:], keys[count:])
 
 
 @settings(deadline=None, max_examples=40)

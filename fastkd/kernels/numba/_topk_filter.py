@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._select import Keys, key_score, make_key, select_smallest
+from fastkd.kernels.numba._select import Keys, key_score, make_key
 from fastkd.kernels.numba._simd import LANES, above, first_bit
-from fastkd.kernels.numba._topk_cut import MOST_COUNTED, bound_of, keep_within, reached_by
+from fastkd.kernels.numba._topk_cut import bound_of, keep_within, reached_by
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
@@ -139,9 +139,6 @@ def compact(keys: Keys, count: int, k: int, margin: float) -> tuple[int, Any]:
     """Keep the best ``k`` or a few more, and what is within twice the margin of the last; return number, last score."""
     if count <= k:
         return count, np.float32(-np.inf)
-    if count > MOST_COUNTED:
-        worst = np.float32(key_score(select_smallest(keys, count, k)))
-    else:
-        worst = np.float32(key_score(bound_of(keys, count, k, k // 16)))
+    worst = np.float32(key_score(bound_of(keys, count, k, k // 16)))
     last = make_key(_threshold(worst, margin), 0)
     return keep_within(keys, count, last - np.uint64(1)), worst
