@@ -51,6 +51,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "kd_ce": {"guide": "student", "listed": 100},
     "rd": {"listed": 30, "samples": 100, "start_epoch": 0},
     "cd": {"guide": "student", "drawn": 50, "top": 3000},
+    "cd:2": {"guide": "student", "drawn": 2, "top": 3000},
     "rce_kd": {"listed": 100, "drawn": 100, "top": 500},
     "ir_rrd": {"ranked": 40, "unranked": 40, "top": 500, "item_ranked": 20, "item_unranked": 20, "item_top": 500},
     "dcd": {"ranked": 100, "top": 500, "temperature": 10.0},
@@ -62,11 +63,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 PUBLISHED: dict[str, dict[str, float]] = {
     "rrd": {"refresh": 25_500, "step": 1500},
     "cd": {"refresh": 36_200},
+    "cd:2": {"refresh": 12_300},
     "dcd": {"refresh": 60_000},
     "rce_kd": {"refresh": 2800},
     "rd": {"refresh": 3600},
 }
-"""Milliseconds of published programs on two CPU threads, CiteULike's data, lists of the same lengths (cd: 50 drawn)."""
+"""Milliseconds of published programs on two CPU threads, CiteULike's data, equal lists (cd: 50 drawn, cd:2: two)."""
 EVERY = {"hetcomp": 10, "bd": 10}
 """Epochs from one refresh to the next, where it is not each."""
 SEEN = 19
@@ -121,7 +123,8 @@ def main() -> None:
     train = interactions(given.users, given.items, random)
     teacher = made_teacher(given, train, noise)
     student = build_model(ModelConfig(dim=given.dim, init_std=0.3), train, Seeds(1))
-    method = build_method(given.method, OPTIONS[given.method], Seeds(0))
+    name = given.method.partition(":")[0]
+    method = build_method(name, OPTIONS[given.method], Seeds(0))
     prepared = milliseconds(lambda: method.prepare(teacher, student, train, epochs=100), 1)
     entries = torch.from_numpy(random.permutation(train.nnz)[: given.batch])
     users, positives = (torch.from_numpy(np.asarray(a, dtype=np.int64)) for a in (train.entry_users(), train.indices))
@@ -145,10 +148,10 @@ def main() -> None:
     if not given.no_peer:
         dense = Dense(train, teacher, student, method)
         top = teacher.lists(500, train).ids
-        make = getattr(dense, f"refresh_{given.method}", lambda _: ())
+        make = getattr(dense, f"refresh_{name}", lambda _: ())
         lists = make(top)
         peer_refresh = milliseconds(lambda: make(top), 2)
-        peer_step = milliseconds(lambda: backward(student, dense.step(given.method, batch, lists)), 3)
+        peer_step = milliseconds(lambda: backward(student, dense.step(name, batch, lists)), 3)
         show("torch", peer_refresh, peer_step)
         record["torch"] = {"refresh": peer_refresh, "step": peer_step}
         show_ratio(record)

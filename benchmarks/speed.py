@@ -176,9 +176,9 @@ def section() -> str:
     cpu = load("rank_topk.json")
     text = [
         BEGIN,
-        f"{cpu['cpu']}, {cpu['cores']} cores, torch {cpu['versions']['torch']}, float32. Medians; peers took turns on",
-        "the same inputs. Shapes, commands and where we lose: [benchmarks](benchmarks/README.md). `fastkd bench` measures",
-        "where you are.",
+        f"{cpu['cpu']}, {cpu['cores']} cores, torch {cpu['versions']['torch']}, float32, medians;",
+        "peers took turns on the same inputs. Shapes, commands and where we lose: [benchmarks](benchmarks/README.md).",
+        "`fastkd bench` measures where you are.",
         "",
         *on_gpu(rows),
         "",

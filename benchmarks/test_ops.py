@@ -1,58 +1,45 @@
-"""Ops beside their plain torch peers, same inputs, same threads."""
+"""pytest-benchmark over the registry of `fastkd bench`: quick points, ours and plain torch, the same inputs.
+
+    python -m pytest benchmarks [-k rank_topk]
+
+A first look with pytest-benchmark's statistics and its ``--benchmark-compare``; figures that are kept come from
+``fastkd bench``, which checks, takes turns and knows the limits.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
-from benchmarks.conftest import history, normal
-from fastkd import ops
+from benchmarks.conftest import history
+from fastkd.bench import CASES, Case, Point, chosen
+from fastkd.bench.peers import Unable, peer_named
+from fastkd.bench.run import work_of
 from fastkd.core import Seeds
 from fastkd.sampling import NegativeSampler
 
-RANK_SHAPES = [(1024, 100_000, 64, 100), (256, 1_000_000, 64, 100), (1024, 25_181, 20, 20)]
-LIST_SHAPES = [(1500, 25_181, 20, 100, 200), (1500, 25_181, 64, 40, 40)]
+POINTS = [
+    (case, point) for case in CASES.values() for point in chosen(case, "cpu", quick=True, sweep=False, slow=False)
+]
 
 
-@pytest.mark.parametrize("peer", ["fastkd", "torch"])
-@pytest.mark.parametrize("shape", RANK_SHAPES, ids=str)
-def test_rank_topk(benchmark: Any, seeds: Seeds, shape: tuple[int, int, int, int], peer: str) -> None:
-    """Exact top K without a mask, against matmul + topk in chunks of 256 users."""
-    rows, count, dim, k = shape
-    users, items = normal(seeds, "users", rows, dim), normal(seeds, "items", count, dim)
-
-    def with_torch() -> torch.Tensor:
-        return torch.cat([torch.topk(chunk @ items.T, k).indices for chunk in torch.split(users, 256)])
-
-    work = with_torch if peer == "torch" else lambda: ops.rank_topk(users, items, k).ids
-    benchmark.pedantic(work, rounds=5, warmup_rounds=1)
-
-
-@pytest.mark.parametrize("peer", ["fastkd", "torch"])
-@pytest.mark.parametrize("shape", LIST_SHAPES, ids=str)
-def test_relaxed_ranking_from_embeddings(benchmark: Any, seeds: Seeds, shape: tuple[int, ...], peer: str) -> None:
-    """Forward and backward to both tables, dense item gradient."""
-    rows, count, dim, ranked, unranked = shape
-    users = normal(seeds, "users", rows, dim).requires_grad_()
-    items = normal(seeds, "items", count, dim).requires_grad_()
-    ids = torch.randint(count, (rows, ranked + unranked), generator=seeds.torch("ids"))
-
-    def with_torch() -> None:
-        scores = torch.einsum("bd,bcd->bc", users, torch.nn.functional.embedding(ids, items))
-        rest = torch.logsumexp(scores[:, ranked:], 1, keepdim=True)
-        tail = torch.logcumsumexp(torch.cat([scores[:, :ranked], rest], 1).flip(1), 1).flip(1)
-        (tail[:, :ranked] - scores[:, :ranked]).sum().backward()  # type: ignore[no-untyped-call]
-
-    def with_fastkd() -> None:
-        loss = ops.relaxed_ranking_from_embeddings(users, items, ids[:, :ranked], ids[:, ranked:])
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-
-    def fresh() -> None:
-        users.grad = items.grad = None
-
-    benchmark.pedantic(with_torch if peer == "torch" else with_fastkd, setup=fresh, rounds=10, warmup_rounds=1)
+@pytest.mark.parametrize("who", ["fastkd", "torch"])
+@pytest.mark.parametrize(("case", "point"), POINTS, ids=lambda value: getattr(value, "name", None) or value.label())
+def test_case(benchmark: Any, case: Case, point: Point, who: str) -> None:
+    """Time a case, forward and backward where there is a gradient, after the results have been compared."""
+    inputs = case.make(point, 0, "cpu")
+    call: Callable[[], Any] = lambda: case.call(inputs, "auto")  # noqa: E731
+    if who == "torch":
+        try:
+            way = next(iter(peer_named("torch").variants(case.name, "cpu").values()))
+        except Unable as reason:
+            pytest.skip(str(reason))
+        ours, call = call, way(point, inputs)
+        assert case.same(ours(), call(), inputs) is None
+    work = work_of(case, case.passes[-1], call, inputs)
+    benchmark.pedantic(lambda: work.run(work.setup()), rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("backend", ["native", "numba"])

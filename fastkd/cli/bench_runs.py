@@ -64,7 +64,7 @@ class Run:
 
     def measure(self) -> Roofline:
         """Measure what this machine can do."""
-        return measure(self.device, seconds=1.0 if self.settings.quick else 2.0)
+        return measure(self.device, seconds=1.5 if self.settings.quick else 3.0)
 
     def rows(self, roof: Roofline) -> Iterator[dict[str, Any]]:
         """Run everything; yield complete rows as they come."""

@@ -15,7 +15,7 @@ from typing import Any
 from fastkd.cli.explain import explain
 from fastkd.cli.folders import TEACHER, finished_runs, read_run_info
 from fastkd.cli.records import RunRecord, finite, load_evaluation, load_record
-from fastkd.cli.shares import loss_shares, share_notes
+from fastkd.cli.shares import loss_shares, order_kept, share_notes
 from fastkd.core.capability import cpu_count, version_of
 from fastkd.core.errors import ConfigError
 from fastkd.core.files import write_text
@@ -177,7 +177,8 @@ def _student_values(
         "tuned": dataclasses.asdict(config.tuned[student.name]) if student.name in config.tuned else None,
     }
     if student.name != PLAIN:
-        values["loss_shares"] = loss_shares(next(iter(student.folders.values())))
+        first = next(iter(student.folders.values()))
+        values |= {"loss_shares": loss_shares(first), "order_kept": order_kept(first)}
     if student.name != PLAIN and plain is not None:
         if teacher is not None:
             values["recovered"] = {m: _recovered(m, teacher, plain, summaries[m].mean) for m in metrics}

@@ -5,6 +5,7 @@ Sparse from the start: counts are made for a block of entities at a time, never 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from fastkd.core.interactions import Interactions
 
-_PAIRS = 1 << 22
+_PATHS = 1 << 23
 """Paths entity - counterpart - entity walked at a time."""
 
 
@@ -30,17 +31,20 @@ class Graph(NamedTuple):
         return Graph(*(part.to(device) for part in self))
 
 
-def cooccurrence_graph(seen: Interactions, strongest: int) -> Graph:
+def cooccurrence_graph(seen: Interactions, strongest: int, tell: Callable[[int, int], None] | None = None) -> Graph:
     """Return ``D^-1/2 (W + W^T) / 2 D^-1/2`` of the entities that are the rows of ``seen``.
 
     ``W_ij = 1`` where j is among the ``strongest`` entities that share most counterparts with i (ties: lower id; itself
-    left out). D: row sums of ``(W + W^T) / 2``. An entity that shares nothing has an empty row.
+    left out). D: row sums of ``(W + W^T) / 2``. An entity that shares nothing has an empty row. ``tell`` hears
+    (entities done, all) after each block.
     """
     count = seen.num_users
     sources, targets = [], []
-    for source, target in _strongest(seen, strongest):
+    for stop, source, target in _strongest(seen, strongest):
         sources.append(source)
         targets.append(target)
+        if tell is not None:
+            tell(stop, count)
     source, target = (np.concatenate(part) if part else np.zeros(0, np.int64) for part in (sources, targets))
     # Each directed edge both ways with 1/2; an edge that exists both ways adds up to 1.
     keys = np.concatenate([source * count + target, target * count + source])
@@ -56,37 +60,34 @@ def cooccurrence_graph(seen: Interactions, strongest: int) -> Graph:
 
 
 def _strongest(seen: Interactions, strongest: int) -> Any:
-    """Yield (entity, neighbour) Int64 arrays of the strongest co-occurrences, block by block."""
-    back = seen.transpose()
-    sizes = back.degrees()
-    ends = np.concatenate([[0], np.cumsum(sizes[seen.indices])])
+    """Yield (entities done, entity, neighbour), Int64 arrays of the strongest co-occurrences, block by block."""
+    from scipy import sparse
+
+    met = sparse.csr_array(
+        (np.ones(seen.nnz, dtype=np.int32), seen.indices, seen.indptr), shape=(seen.num_users, seen.num_items)
+    )
+    back = met.T.tocsr()
+    ends = np.concatenate([[0], np.cumsum(np.diff(back.indptr)[seen.indices], dtype=np.int64)])
     walked = ends[seen.indptr]  # paths that start at entities before each one
     start, count = 0, seen.num_users
     while start < count:
-        stop = int(np.searchsorted(walked, walked[start] + _PAIRS, side="right")) - 1
+        stop = int(np.searchsorted(walked, walked[start] + _PATHS, side="right")) - 1
         stop = min(max(stop, start + 1), count)
-        yield _block(seen, back, start, stop, strongest)
+        yield stop, *_block((met[start:stop] @ back).tocoo(), start, count, strongest)
         start = stop
 
 
-def _block(
-    seen: Interactions, back: Interactions, start: int, stop: int, strongest: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    count = seen.num_users
-    middles = seen.indices[seen.indptr[start] : seen.indptr[stop]]
-    owners = np.repeat(np.arange(start, stop), np.diff(seen.indptr[start : stop + 1]))
-    reached = back.rows(middles)
-    source = np.repeat(owners, reached.degrees())
-    target = reached.indices.astype(np.int64)
-    other = source != target
-    keys, shared = np.unique(source[other] * count + target[other], return_counts=True)
-    source, target = np.divmod(keys, max(count, 1))
-    # Within a source: most shared first, then the lower id.
-    order = np.lexsort((target, -shared, source))
-    source, target = source[order], target[order]
-    first = np.searchsorted(source, source)
-    kept = np.arange(len(source)) - first < strongest
-    return source[kept], target[kept]
+def _block(shared: Any, start: int, count: int, strongest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the strongest of the counts [rows from ``start``, all entities], a row's own left out."""
+    rows, columns = (np.asarray(ids, dtype=np.int64) for ids in shared.coords)
+    other = rows + start != columns
+    rows, columns, times = rows[other], columns[other], shared.data[other].astype(np.int64)
+    most = int(times.max(initial=0))
+    # One key sorts a row's neighbours: most shared first, then the lower id.
+    keys = np.sort((rows * (most + 1) + (most - times)) * count + columns)
+    rows, columns = keys // count // (most + 1), keys % count
+    kept = np.arange(len(rows)) - np.searchsorted(rows, rows) < strongest
+    return rows[kept] + start, columns[kept]
 
 
 def rows_of(graph: Graph, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -121,10 +121,8 @@ class FreqD(Method):
         config, device = self.config, device_of(student)
         self._teacher = teacher_vectors(teacher, student, train)
         width = self._teacher.users.shape[1]
-        self._graphs: dict[Kind, Graph] = {
-            "user": cooccurrence_graph(train, config.neighbours).to(device),
-            "item": cooccurrence_graph(train.transpose(), config.neighbours).to(device),
-        }
+        seen: dict[Kind, Interactions] = {"user": train, "item": train.transpose()}
+        self._graphs = {kind: self._graph(kind, seen[kind]).to(device) for kind in KINDS}
         self._projectors = nn.ModuleDict(
             {
                 kind: Projector(
@@ -138,6 +136,13 @@ class FreqD(Method):
             # Then H T is the same in every step.
             users, items = (self._filtered(self._table(kind), self._whole(kind)) for kind in KINDS)
             self._teacher = Tables(users, items)
+
+    def _graph(self, kind: Kind, seen: Interactions) -> Graph:
+        def tell(done: int, total: int) -> None:
+            if self.progress is not None:
+                self.progress(f"finding co-occurrences of {kind}s", done, total)
+
+        return cooccurrence_graph(seen, self.config.neighbours, tell)
 
     def loss(self, step: Step) -> LossParts:
         """Return weight * the distances of distinct users and items."""

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from fastkd.kernels.reference import expert_mixture as reference
 from fastkd.ops._dispatch import choose
+from fastkd.ops._mixture_tiles import MixtureTiles
 
 _SMALLEST_GROUP = 16
 _FEW = 0.6
@@ -26,11 +27,12 @@ def expert_mixture(
 ) -> Tensor:  # fmt: skip
     """Return ``y = sum_e z_e * (relu(x W1_e^T + b1_e) W2_e + b2_e)``.
 
-    ``x`` Float[n, S]; ``w1`` Float[E, H, S]; ``b1`` Float[E, H]; ``w2`` Float[E, H, T]; ``b2`` Float[E, T];
-    ``gates`` z Float[n, E]. Returns Float[n, T]; differentiable in all. The gates scale the hidden units, so that the
-    sum over experts is one product [n, E H] @ [E H, T] and no [n, T, E] is made. ``negligible``: gates up to it may
-    count as 0 and get no gradient; on the CPU, where they are counted, a mixture in which most are is made of the rest,
-    grouped by expert. ``backend``: ``"auto"``, or ``"reference"`` for one expert after the other.
+    ``x`` Float[n, S]; ``w1`` Float[E, H, S]; ``b1`` Float[E, H]; ``w2`` Float[E, H, T]; ``b2`` Float[E, T]; ``gates``
+    z Float[n, E]. Returns Float[n, T]; differentiable in all. The gates scale the hidden units, so that the sum over
+    experts is one product [n, E H] @ [E H, T] and no [n, T, E] is made. ``negligible``: gates up to it may count as 0
+    and get no gradient; on the CPU, where they are counted, a mixture in which most are is made of the rest, grouped
+    by expert, and any other of some rows at a time, with their hidden units made again in the backward pass.
+    ``backend``: ``"auto"``, or ``"reference"`` for one expert after the other.
 
     Raises ``ValueError`` for shapes that do not fit or an unknown backend, ``BackendError`` for one that has no kernel.
     """
@@ -43,6 +45,9 @@ def expert_mixture(
         kept = gates.detach() > negligible
         if int(kept.sum()) < _FEW * kept.numel():
             return _of_few(x, w1, b1, w2, b2, gates, kept)
+        if not torch.is_autocast_enabled("cpu") and x.dtype == w1.dtype == gates.dtype:
+            mixed: Tensor = MixtureTiles.apply(x, w1, b1, w2, b2, gates)  # type: ignore[no-untyped-call]
+            return mixed
     hidden = torch.relu(functional.linear(x, w1.flatten(0, 1), b1.flatten()))
     weighted = hidden.view(-1, *b1.shape) * gates.unsqueeze(2)
     return torch.addmm(gates @ b2, weighted.flatten(1), w2.flatten(0, 1))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fastkd.cli.shares import loss_shares, share_notes
+from fastkd.cli.shares import loss_shares, order_kept, share_notes
 
 
 def logged(folder, *events):
@@ -28,6 +28,13 @@ def test_one_method_is_kd_and_a_loss_without_base_is_all_its_own(tmp_path):
     assert loss_shares(logged(tmp_path, epoch(base=3.0, kd=1.0))) == {"base": 0.75, "kd": 0.25}
     assert loss_shares(logged(tmp_path, epoch(kd=-1.0))) == {"kd": 1.0}
     assert loss_shares(logged(tmp_path, epoch(base=0.0, kd=0.0))) == {"base": 0.0, "kd": 0.0}
+
+
+def test_the_order_that_projectors_keep_is_shown(tmp_path):
+    run = logged(tmp_path, epoch(base=1.0, kd=1.0, **{"kd/pckd_order_kept": 0.834}))
+    assert order_kept(run) == 0.834
+    assert share_notes({"pckd": {"order_kept": 0.834}}) == ("Projectors of pckd kept 83 % of users' order of items.",)
+    assert order_kept(logged(tmp_path, epoch(base=1.0, kd=1.0))) is None
 
 
 def test_the_plain_student_has_none(tmp_path):

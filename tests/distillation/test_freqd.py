@@ -113,9 +113,9 @@ class TestFreqD(MethodContract):
 
 
 @pytest.mark.parametrize("strongest", [1, 3, 50])
-@pytest.mark.parametrize("paths", [1, 7, 1 << 22])
+@pytest.mark.parametrize("paths", [1, 7, 1 << 23])
 def test_the_graph_is_that_of_the_definition(strongest, paths, monkeypatch):
-    monkeypatch.setattr(_cooccurrence, "_PAIRS", paths)
+    monkeypatch.setattr(_cooccurrence, "_PATHS", paths)
     for train in (random_interactions(14, 9, 3), random_interactions(6, 30, 2).transpose()):
         found = dense_of(cooccurrence_graph(train, strongest))
         np.testing.assert_allclose(found, by_hand(train, strongest), rtol=1e-6, atol=1e-7)

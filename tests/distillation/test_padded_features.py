@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fastkd.distillation import entities
+from fastkd import Seeds
+from fastkd.distillation import build_method, entities
 from fastkd.distillation.entities import Entities
+from fastkd.models import EmbeddingTeacher, ModelConfig, build_model
 from tests.contracts.method_contract import MethodContract
+from tests.contracts.method_world import World
+from tests.contracts.model_contract import random_interactions
 
 CASES = {
     "de": {"experts": 3},
@@ -57,3 +61,27 @@ def test_empty_slots_change_nothing(name, reduction, monkeypatch):
         assert parts.parts[key].item() == pytest.approx(value.item(), rel=1e-5), key
     for a, b in zip(gradients, exact, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("epoch", [0, 5])
+@pytest.mark.parametrize("name", [*CASES, "de+rrd"])
+def test_no_step_waits_for_the_device(name, epoch):
+    data = random_interactions(29, 47, 6)
+    student = build_model(ModelConfig(dim=3, init_std=0.3), data, Seeds(11)).to("cuda")
+    teacher = EmbeddingTeacher(torch.randn(29, 8, device="cuda"), torch.randn(47, 8, device="cuda"))
+    method = build_method(name, CASES.get(name, {}), Seeds(0))
+    method.prepare(teacher, student, data, epochs=6)
+    method.begin_epoch(epoch, student)
+    world = World(data, student, teacher, method, Seeds(0))
+    on_host = world.batch(np.arange(60))
+    batch = type(on_host)(*(part.to("cuda") for part in vars(on_host).values()))
+    world.loss(batch, epoch=epoch).kd.backward()  # warms up
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        kd = world.loss(batch, epoch=epoch, step=1).kd
+        kd.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(kd)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastkd.core.errors import BackendError
+from fastkd.ops import _mixture_tiles
 from fastkd.ops.expert_mixture import _by_blocks, expert_choice, expert_mixture
 
 
@@ -109,9 +110,26 @@ def test_negligible_gates_are_left_out_and_get_no_gradient(rows, experts, seed, 
     random = torch.Generator().manual_seed(seed)
     gates = torch.rand(rows, experts, generator=random, dtype=torch.float64)
     gates = torch.where(gates < share, gates, 1e-9 * gates).requires_grad_(True)
+    # With more of them the mixture is made of all, those that could be left out too.
+    assume(int((gates > 1e-8).sum()) < 0.6 * gates.numel())
     upstream = torch.randn(rows, 2, generator=random, dtype=torch.float64)
     found = expert_mixture(*weights, gates=gates, negligible=1e-8)
     wanted = expert_mixture(*weights, gates=torch.where(gates > 1e-8, gates, 0.0), backend="reference")
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    pair = (torch.autograd.grad(y, (*weights, gates), upstream) for y in (found, wanted))
+    for a, b in zip(*pair, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("cells", [1, 40, 1 << 20])
+def test_rows_at_a_time_are_the_formula(cells, monkeypatch):
+    monkeypatch.setattr(_mixture_tiles, "_CELLS", cells)
+    weights = [t.requires_grad_(True) for t in parts(17, 3, 2, 4, 5)]
+    gates = torch.softmax(wave(17, 3, f=0.7), dim=1).requires_grad_(True)
+    upstream = wave(17, 5, f=0.3)
+    found, wanted = (
+        expert_mixture(*weights, gates=gates, **how) for how in ({"negligible": 1e-12}, {"backend": "reference"})
+    )
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     pair = (torch.autograd.grad(y, (*weights, gates), upstream) for y in (found, wanted))
     for a, b in zip(*pair, strict=True):

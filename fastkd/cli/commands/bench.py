@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -9,7 +10,7 @@ import typer
 
 from fastkd.cli import bench_tables as show
 from fastkd.cli.config import split_list
-from fastkd.cli.console import note, print_json, print_table, success
+from fastkd.cli.console import duration, note, print_json, print_table, success
 from fastkd.cli.options import Json
 
 Cases = Annotated[Optional[list[str]], typer.Argument(metavar="[OP]...", help="Cases; all if none is named.")]  # noqa: UP045
@@ -56,6 +57,7 @@ def bench(
 
     Example:  fastkd bench rank_topk --shape B=256,N=1e6 --against torch,faiss
     """
+    from fastkd.bench.record import append
     from fastkd.cli.bench_runs import Wanted, prepare
 
     wanted = Wanted(
@@ -63,6 +65,7 @@ def bench(
         passes=split_list(passes) or (), device=device, threads=threads, seconds=seconds, quick=quick, sweep=sweep,
         slow=slow,
     )  # fmt: skip
+    began = time.perf_counter()
     run = prepare(wanted)
     if listed:
         print_json(run.listed()) if json else print_table(show.case_table(run.listed()))
@@ -72,6 +75,8 @@ def bench(
     note(show.limits(roof, run.device))
     for row in run.rows(roof):
         rows.append(row)
+        if not no_save:
+            append(out, [row])  # a run that is stopped leaves what it has
         if not json and "p50_ms" in row:
             note(show.progress(row))
     if json:
@@ -80,11 +85,10 @@ def bench(
         print_table(show.result_table(rows))
         for line in show.left_out(rows):
             note(line)
+        note(f"took {duration(time.perf_counter() - began)}, gate and limits included")
     if not no_save:
         from fastkd.bench.page import write_page
-        from fastkd.bench.record import append
 
-        append(out, rows)
         success(f"wrote {write_page(out)}")
     if not any("p50_ms" in row for row in rows):
         raise typer.Exit(1)
