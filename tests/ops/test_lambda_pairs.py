@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastkd.ops import lambda_pairs
-from tests.contracts.op_contract import OpContract, backends_of, interpreted, pad, wave
+from tests.contracts.op_contract import OpContract, assert_near, backends_of, interpreted, pad, wave
 
 BACKENDS = backends_of("lambda_pairs")
 KINDS = ("lambdarank", "lambdaloss", "uniform")
@@ -103,10 +103,10 @@ def test_lists_of_several_tiles(backend, weights, width):
     scores = (3 * wave(2, width, 0.37)).requires_grad_()
     gains = (wave(2, width, 0.21) + 1).float()
     value = lambda_pairs(scores, gains, weights=weights, sigma=2.0, backend=backend)
-    torch.testing.assert_close(value, by_hand(scores, gains, weights, 2.0), rtol=1e-12, atol=1e-14)
+    assert_near(value, by_hand(scores, gains, weights, 2.0))
     expected = lambda_pairs(scores, gains, weights=weights, sigma=2.0, backend="reference")
     found = torch.autograd.grad(value.sum(), scores)[0]
-    torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), scores)[0], rtol=1e-11, atol=1e-13)
+    assert_near(found, torch.autograd.grad(expected.sum(), scores)[0])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -135,7 +135,7 @@ def test_padding_is_as_if_it_were_not_there(backend, weights):
     long = torch.cat([nothing, scores[:, :2], nothing, scores[:, 2:]], 1).requires_grad_()
     wide = torch.cat([torch.full((2, 1), 3.0), gains[:, :2], torch.full((2, 1), 9.0), gains[:, 2:]], 1)
     found = lambda_pairs(long, wide, weights=weights, backend=backend)
-    torch.testing.assert_close(found, lambda_pairs(scores, gains, weights=weights, backend=backend), rtol=1e-13, atol=0)
+    assert_near(found, lambda_pairs(scores, gains, weights=weights, backend=backend))
     found.sum().backward()
     assert not long.grad[:, [0, 3]].any()
 
@@ -203,16 +203,16 @@ def test_of_equal_scores_the_one_further_up_ranks_first(backend, weights):
                 expected += worth * stake * softplus(row[j] - row[i])
         assert value.item() == pytest.approx(expected, rel=1e-13)
         plain = torch.autograd.grad(lambda_pairs(scores, gains, weights=weights, backend="reference").sum(), scores)[0]
-        torch.testing.assert_close(torch.autograd.grad(value.sum(), scores)[0], plain, rtol=1e-12, atol=1e-15)
+        assert_near(torch.autograd.grad(value.sum(), scores)[0], plain)
 
 
 @pytest.mark.parametrize("native", [b for b in BACKENDS if b != "reference" and not interpreted(b)])
 def test_a_list_of_a_thousand(native):
     scores = torch.randn(2, 1024, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     values = [lambda_pairs(scores, backend=backend) for backend in (native, "reference")]
-    torch.testing.assert_close(*values, rtol=1e-12, atol=0)
+    assert_near(*values)
     gradients = [torch.autograd.grad(value.sum(), scores)[0] for value in values]
-    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-14)
+    assert_near(*gradients)
 
 
 def test_bad_arguments_are_named():

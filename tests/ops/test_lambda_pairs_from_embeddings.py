@@ -5,7 +5,7 @@ import torch
 
 from fastkd.ops import gather_dot, lambda_pairs, lambda_pairs_from_embeddings
 from tests.contracts.list_contract import ListContract
-from tests.contracts.op_contract import backends_of, wave
+from tests.contracts.op_contract import assert_near, backends_of, wave
 from tests.ops.test_lambda_pairs import KINDS, by_hand
 
 BACKENDS = backends_of("lambda_pairs_from_embeddings")
@@ -56,9 +56,9 @@ def test_any_shape(backend, rows, dim, width, count, weights):
     upstream = torch.rand(rows, generator=random, dtype=torch.float64)
     found = lambda_pairs_from_embeddings(*leaves, ids, weights=weights, backend=backend)
     expected = lambda_pairs(gather_dot(*leaves, ids, backend="reference"), weights=weights, backend="reference")
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert_near(found, expected)
     for a, b in zip(*(torch.autograd.grad(t, leaves, upstream) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+        assert_near(a, b)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -71,11 +71,11 @@ def test_ties_and_padding(backend, weights):
     assert any(len(set(row)) < 5 for row in (users @ items.T).tolist())
     found = lambda_pairs_from_embeddings(*leaves, ids, weights=weights, backend=backend)
     scores = (users @ items.T).gather(1, ids.clamp(min=0)).masked_fill(ids < 0, -torch.inf)
-    torch.testing.assert_close(found.double(), by_hand(scores, weights=weights), rtol=1e-6, atol=0)
+    assert_near(found, by_hand(scores, weights=weights).float(), hair=4)
     assert found[2] == 0
     expected = lambda_pairs_from_embeddings(*leaves, ids, weights=weights, backend="reference")
     for a, b in zip(*(torch.autograd.grad(t.sum(), leaves) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        assert_near(a, b, hair=8)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

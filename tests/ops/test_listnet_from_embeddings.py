@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastkd.ops import gather_dot, listnet, listnet_from_embeddings
-from tests.contracts.op_contract import OpContract, backends_of, wave
+from tests.contracts.op_contract import OpContract, assert_near, backends_of, wave
 from tests.ops.test_listnet import by_hand
 
 OP = "listnet_from_embeddings"
@@ -60,10 +60,10 @@ def test_any_shape(backend, rows, dim, width, count):
     teacher, upstream = (torch.randn(*s, generator=random, dtype=torch.float64) for s in ((rows, width), (rows,)))
     loss = listnet_from_embeddings(*leaves, ids, teacher, backend=backend)
     expected = listnet(gather_dot(*leaves, ids, backend="reference"), teacher, backend="reference")
-    torch.testing.assert_close(loss, expected, rtol=1e-11, atol=1e-11)
+    assert_near(loss, expected)
     pairs = (torch.autograd.grad(t, leaves, upstream) for t in (loss, expected))
     for a, b in zip(*pairs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+        assert_near(a, b)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

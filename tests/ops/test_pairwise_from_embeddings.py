@@ -7,7 +7,7 @@ import torch
 
 from fastkd.ops import gather_dot, pairwise, pairwise_from_embeddings
 from tests.contracts.list_contract import ListContract
-from tests.contracts.op_contract import backends_of, wave
+from tests.contracts.op_contract import assert_near, backends_of, wave
 from tests.ops.test_pairwise import MARGIN, by_hand
 
 BACKENDS = backends_of("pairwise_from_embeddings")
@@ -60,9 +60,9 @@ def test_any_shape(backend, rows, dim, width, count, loss):
     scores = gather_dot(*leaves, ids, backend="reference")
     found = pairwise_from_embeddings(*leaves, ids[:, 0], ids[:, 1:], loss=loss, backend=backend)
     expected = pairwise(scores[:, 0], scores[:, 1:], loss=loss, backend="reference")
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert_near(found, expected)
     for a, b in zip(*(torch.autograd.grad(t, leaves, upstream) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+        assert_near(a, b)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -75,9 +75,9 @@ def test_weights_padding_and_ids_of_two_widths(backend, loss):
     scores = (gather_dot(*leaves, ids, backend="reference") for ids in (positive.unsqueeze(1), negative))
     expected = pairwise(next(scores)[:, 0], next(scores), loss=loss, weights=weights, backend="reference")
     assert found[2] == 0
-    torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
+    assert_near(found, expected)
     for a, b in zip(*(torch.autograd.grad(t.sum(), leaves) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+        assert_near(a, b)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -7,7 +7,7 @@ import torch
 
 from fastkd.ops import gather_dot, soft_bce, soft_bce_from_embeddings, weighted_bce, weighted_bce_from_embeddings
 from tests.contracts.list_contract import ListContract
-from tests.contracts.op_contract import backends_of, wave
+from tests.contracts.op_contract import assert_near, backends_of, wave
 from tests.ops.test_weighted_bce import by_hand
 
 BACKENDS = backends_of("weighted_bce_from_embeddings")
@@ -45,10 +45,10 @@ def test_any_shape(backend, rows, dim, width, count):
     for native, plain in ((weighted_bce_from_embeddings, weighted_bce), (soft_bce_from_embeddings, soft_bce)):
         found = native(*leaves, ids, targets, backend=backend)
         expected = plain(scores, targets, backend="reference")
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        assert_near(found, expected)
         pairs = (torch.autograd.grad(t, leaves, upstream, retain_graph=True) for t in (found, expected))
         for a, b in zip(*pairs, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+            assert_near(a, b)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -59,9 +59,9 @@ def test_weights_and_padding(backend):
     scores = gather_dot(*leaves, ids, backend="reference")
     expected = weighted_bce(scores, targets, weights=targets + 1, backend="reference")
     assert found[2] == 0
-    torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
+    assert_near(found, expected)
     for a, b in zip(*(torch.autograd.grad(t.sum(), leaves) for t in (found, expected)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+        assert_near(a, b)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,8 +1,12 @@
 """Training with row-sparse optimisers through the same trainer."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+import fastkd.training
 from fastkd.core import ConfigError
 from fastkd.data.batch import Batch
 from fastkd.models.protocol import Tables
@@ -88,3 +92,12 @@ def test_computed_tables_and_clipping_are_refused():
         train(TinyStudent(dropout=0.5), optimizer="row_adam")
     with pytest.raises(ConfigError, match=r"clip_norm=1.0 needs a dense optimizer \(adam, adamw, sgd\), got 'row_sgd'"):
         TrainingConfig(optimizer="row_sgd", clip_norm=1.0)
+
+
+def test_the_loop_on_the_page_runs_as_printed():
+    page = Path(fastkd.training.__file__).with_name("README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "RowAdam" in block)
+    world = {}
+    exec(compile(code, "README.md", "exec"), world)
+    assert world["items"].grad.is_sparse
+    assert world["loss"].isfinite()
