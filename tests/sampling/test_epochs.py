@@ -259,12 +259,3 @@ def test_forked_workers_draw_for_themselves():
         assert torch.equal(entries, want[epoch][1])
         assert torch.equal(negatives, want[epoch][2])
     running.close()
-
-
-@pytest.mark.gpu
-def test_memory_is_pinned_where_there_is_a_gpu():
-    batch = next(epochs())
-    assert all(getattr(batch, f).is_pinned() for f in FIELDS)
-    moved = batch.negatives.to("cuda", non_blocking=True)
-    torch.cuda.synchronize()
-    assert torch.equal(moved.cpu(), batch.negatives)
