@@ -7,6 +7,14 @@ import sys
 import pytest
 import torch
 
+if importlib.util.find_spec("hypothesis") is not None:  # a bare GPU machine may lack it
+    from hypothesis import settings
+
+    # The same examples in every run, so that a change is judged by what it changes; FASTKD_EXAMPLES=new looks further.
+    settings.register_profile("same", derandomize=True)
+    settings.register_profile("new", derandomize=False)
+    settings.load_profile(os.environ.get("FASTKD_EXAMPLES", "same"))
+
 if not torch.cuda.is_available() and "triton" not in sys.modules:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 

@@ -18,6 +18,8 @@ HEAD = (
     "case", "shape", "pass", "who", "p20", "p50 ms", "p80", "x fastkd", "peak MB", "rate", "GB/s", "GFLOP/s",
     "of limit",
 )  # fmt: skip
+SPARED = ("GFLOP/s", "GB/s", "rate", "peak MB", "p80", "p20", "pass")
+"""Columns that make way, in this order, where the terminal is too narrow for all."""
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -53,10 +55,20 @@ def cells(row: Row) -> list[Any]:
     return [*start, who, *times, f"{row['over_fastkd']:.2f}", peak, made, *moved, share]
 
 
-def result_table(rows: Sequence[Row]) -> Table:
-    """Return the figures of a run; what was skipped has been said on the way."""
-    timed = [row for row in rows if "p50_ms" in row]
-    return table("Benchmark", HEAD, [cells(row) for row in timed], right=HEAD[4:])
+def result_table(rows: Sequence[Row], width: int) -> Table:
+    """Return the figures of a run, ``width`` characters wide if they can be; what was skipped has been said before."""
+    body = [cells(row) for row in rows if "p50_ms" in row]
+    sizes = {name: 1 + max(len(name), *(len(str(row[c])) for row in body), 0) for c, name in enumerate(HEAD)}
+    hidden = []
+    for name in SPARED:
+        if sum(sizes.values()) <= width:
+            break
+        hidden.append(name)
+        del sizes[name]
+    shown = [c for c, name in enumerate(HEAD) if name in sizes]
+    title = "Benchmark" + (f" (too narrow for {', '.join(hidden)})" if hidden else "")
+    kept = tuple(HEAD[c] for c in shown)
+    return table(title, kept, [[row[c] for c in shown] for row in body], right=[n for n in kept if n in HEAD[4:]])
 
 
 def left_out(rows: Sequence[Row]) -> list[str]:

@@ -94,7 +94,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
 
 def table_width() -> int:
     """Return how wide a table may be: as the terminal (or ``COLUMNS``), or wide enough for a file."""
-    return out.width if out.is_terminal or "COLUMNS" in os.environ else FILE_WIDTH
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    return out.width if out.is_terminal else FILE_WIDTH
 
 
 def print_table(made: Table) -> None:

@@ -1,7 +1,7 @@
 """The tables of ``fastkd bench``."""
 
 from fastkd.bench import Roofline
-from fastkd.cli.bench_tables import HEAD, cells, left_out, limits, rate
+from fastkd.cli.bench_tables import HEAD, cells, left_out, limits, rate, result_table
 
 ROW = {
     "case": "rank_topk", "point": "B=1", "pass": "forward", "contender": "torch", "variant": "chunk 32", "p20_ms": 1.0,
@@ -23,6 +23,16 @@ def test_a_row_has_a_cell_for_each_column():
     assert cells(ROW)[-1] == "-"
     assert cells(ROW | {"share": 0.42, "limit": "memory", "gb_per_s": 1.0, "gflop_per_s": 2.0})[-1] == "42 % memory"
     assert len(cells({"case": "x", "contender": "y", "skipped": "why"})) == len(HEAD)
+
+
+def test_a_narrow_terminal_loses_columns_and_not_cells():
+    def heads(width):
+        return [str(column.header) for column in result_table([ROW], width).columns]
+
+    assert heads(200) == list(HEAD)
+    assert heads(80) == ["case", "shape", "pass", "who", "p20", "p50 ms", "p80", "x fastkd", "of limit"]
+    assert heads(10) == ["case", "shape", "who", "p50 ms", "x fastkd", "of limit"]
+    assert "too narrow for GFLOP/s" in str(result_table([ROW], 80).title)
 
 
 def test_a_rate_has_a_prefix():

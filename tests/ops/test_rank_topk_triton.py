@@ -116,6 +116,13 @@ def test_equals_the_reference_bit_for_bit(data):
     assert_reference(users, items, k, seen, bias, draw(st.booleans()), plan, few=few)
 
 
+@pytest.mark.parametrize("path", ["user-stationary", "item-streaming"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_vectors_of_no_dimension_are_all_alike(path, dtype):
+    seen = exclusions(2, 150, 0.1)
+    assert_reference(torch.empty(2, 0, dtype=dtype), torch.empty(150, 0, dtype=dtype), 20, seen, plan=small(path))
+
+
 @pytest.mark.parametrize(("order", "k"), [("ascending", 3), ("descending", 3), ("equal", 3), ("equal", 100)])
 def test_adversaries_of_a_running_threshold(order, k):
     values = torch.arange(100.0)

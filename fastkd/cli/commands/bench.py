@@ -10,7 +10,7 @@ import typer
 
 from fastkd.cli import bench_tables as show
 from fastkd.cli.config import split_list
-from fastkd.cli.console import duration, note, print_json, print_table, success
+from fastkd.cli.console import duration, note, print_json, print_table, success, table_width
 from fastkd.cli.options import Json
 
 Cases = Annotated[Optional[list[str]], typer.Argument(metavar="[OP]...", help="Cases; all if none is named.")]  # noqa: UP045
@@ -82,7 +82,7 @@ def bench(
     if json:
         print_json(rows)
     else:
-        print_table(show.result_table(rows))
+        print_table(show.result_table(rows, table_width()))
         for line in show.left_out(rows):
             note(line)
         note(f"took {duration(time.perf_counter() - began)}, gate and limits included")

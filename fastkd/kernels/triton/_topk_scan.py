@@ -178,7 +178,7 @@ def _chunk(
     d = start + tl.arange(0, BD)
     rows = v_ptr + (item - base).to(tl.int64) * V  # 64 bits once a tile, 32 within it
     address = rows + (tl.arange(0, BN)[:, None] * V + d[None, :])
-    if V % BD == 0:
+    if V > 0 and V % BD == 0:  # without a dimension there is nothing to read
         v = tl.load(address, mask=known[:, None], other=0.0)
     else:
         v = tl.load(address, mask=known[:, None] & (d < D)[None, :], other=0.0)
