@@ -1,9 +1,11 @@
 """Floor 5: what is trained (recommenders) and what is learned from (teachers)."""
 
 from fastkd.models.bpr_mf import BPRMF
-from fastkd.models.config import MODELS, ModelConfig, build_model
+from fastkd.models.config import MODELS, ModelConfig, build_model, model_mapping
 from fastkd.models.lightgcn import LightGCN
 from fastkd.models.list_teacher import ListTeacher
+from fastkd.models.neumf import NeuMF
+from fastkd.models.pairs import PairRecommender, PairTables
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import EmbeddingTeacher, ModelTeacher, Teacher, TopKLists
 from fastkd.models.teacher_consensus import rank_consensus
@@ -18,6 +20,9 @@ __all__ = [
     "ListTeacher",
     "ModelConfig",
     "ModelTeacher",
+    "NeuMF",
+    "PairRecommender",
+    "PairTables",
     "Recommender",
     "StoredTeacher",
     "Tables",
@@ -27,6 +32,7 @@ __all__ = [
     "TopKLists",
     "build_model",
     "load_teacher",
+    "model_mapping",
     "rank_consensus",
     "save_lists",
     "save_tables",

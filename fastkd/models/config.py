@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from fastkd.core.config import from_mapping, to_mapping
 from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.core.registry import Registry
@@ -23,13 +25,14 @@ class ModelConfig:
 
     ``name``: an entry of ``MODELS``; ``dim``: width of both vectors; ``layers``: propagation depth of graph
     models (others ignore it); ``init_std``: standard deviation of the initial vectors, None takes the
-    model's published value.
+    model's published value. ``options``: what the model alone has, such as ``hidden`` of NeuMF; see its ``...Config``.
     """
 
     name: str = "bpr_mf"
     dim: int = 64
     layers: int = 3
     init_std: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -40,6 +43,8 @@ class ModelConfig:
             raise ConfigError(f"init_std must be a positive number, got {self.init_std}")
 
 
+C = TypeVar("C")
+
 Builder = Callable[[ModelConfig, Interactions, Seeds], Recommender]
 
 MODELS: Registry[Builder] = Registry("model")
@@ -49,6 +54,22 @@ MODELS: Registry[Builder] = Registry("model")
 def build_model(config: ModelConfig, train: Interactions, seeds: Seeds) -> Recommender:
     """Return a fresh model over the users and items of ``train``; its weights depend on ``seeds`` alone."""
     return MODELS.get(config.name)(config, train, seeds)
+
+
+def options_of(config: ModelConfig, kind: type[C]) -> C:
+    """Return the model's own options; unknown keys and wrong types are refused by name."""
+    return from_mapping(kind, config.options, path="model.options")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a model that has none of its own."""
+
+
+def model_mapping(config: ModelConfig) -> dict[str, Any]:
+    """Return ``config`` as plain values; no ``options`` where there are none, as before models had any."""
+    values = to_mapping(config)
+    return values if values["options"] else {k: v for k, v in values.items() if k != "options"}
 
 
 def normal_parameter(seeds: Seeds, stream: str, rows: int, dim: int, std: float) -> nn.Parameter:
