@@ -107,7 +107,7 @@ def train_run(run: Run, room: Room, teacher: Teacher | None) -> tuple[Recommende
     """Train what is left of ``run``; return its best model and what training says. No test split is opened."""
     write_run_info(run.folder, run.info)
     seeds = Seeds(run.training.seed)
-    model = build_model(run.info.model, room.dataset.train, seeds)
+    model = build_model(run.info.model, room.dataset.train, seeds, sequences=room.dataset.sequences)
     if run.warm_start is not None:
         load_best(model, run.warm_start)
     method = build_method(run.method, run.options or {}, seeds) if run.method else None
@@ -185,7 +185,7 @@ def load_best(model: Recommender, run: Path) -> None:
 def load_run(run: Path, dataset: Dataset) -> Recommender:
     """Return the trained model of a run folder."""
     info = read_run_info(run)
-    model = build_model(info.model, dataset.train, Seeds(0))
+    model = build_model(info.model, dataset.train, Seeds(0), sequences=dataset.sequences)
     load_best(model, run)
     return model
 

@@ -9,6 +9,7 @@ from fastkd.models.list_teacher import ListTeacher
 from fastkd.models.neumf import NeuMF
 from fastkd.models.pairs import PairRecommender, PairTables
 from fastkd.models.protocol import Recommender, Tables
+from fastkd.models.sasrec import SASRec
 from fastkd.models.simplex import SimpleX
 from fastkd.models.teacher import EmbeddingTeacher, ModelTeacher, Teacher, TopKLists
 from fastkd.models.teacher_consensus import rank_consensus
@@ -29,6 +30,7 @@ __all__ = [
     "PairRecommender",
     "PairTables",
     "Recommender",
+    "SASRec",
     "SimpleX",
     "StoredTeacher",
     "Tables",

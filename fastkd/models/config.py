@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from fastkd.core.config import from_mapping, to_mapping
-from fastkd.core.errors import ConfigError
+from fastkd.core.errors import ConfigError, DataError
 from fastkd.core.interactions import Interactions
 from fastkd.core.registry import Registry
 from fastkd.core.seeds import Seeds
+from fastkd.data.sequences import UserSequences
 from fastkd.models.protocol import Recommender
 
 
@@ -47,13 +48,34 @@ C = TypeVar("C")
 
 Builder = Callable[[ModelConfig, Interactions, Seeds], Recommender]
 
-MODELS: Registry[Builder] = Registry("model")
-"""Model name -> ``(config, train, seeds) -> Recommender``."""
+
+@dataclass(frozen=True)
+class FromSequences:
+    """A builder that reads the order of time: ``(config, train, sequences, seeds) -> Recommender``."""
+
+    build: Callable[[ModelConfig, Interactions, UserSequences, Seeds], Recommender]
 
 
-def build_model(config: ModelConfig, train: Interactions, seeds: Seeds) -> Recommender:
-    """Return a fresh model over the users and items of ``train``; its weights depend on ``seeds`` alone."""
-    return MODELS.get(config.name)(config, train, seeds)
+MODELS: Registry[Builder | FromSequences] = Registry("model")
+"""Model name -> ``(config, train, seeds) -> Recommender``, or a builder from sequences."""
+
+
+def build_model(
+    config: ModelConfig, train: Interactions, seeds: Seeds, *, sequences: UserSequences | None = None
+) -> Recommender:
+    """Return a fresh model over the users and items of ``train``; its weights depend on ``seeds`` alone.
+
+    ``sequences``: the items of ``train`` in the order of time (``dataset.sequences``); sequential models need them.
+    """
+    builder = MODELS.get(config.name)
+    if not isinstance(builder, FromSequences):
+        return builder(config, train, seeds)
+    if sequences is None:
+        raise DataError(
+            f"{config.name} reads each user's items in the order of time, and there are none: pass "
+            "sequences=dataset.sequences of a data set loaded from a log (a store must be made anew)"
+        )
+    return builder.build(config, train, sequences, seeds)
 
 
 def options_of(config: ModelConfig, kind: type[C]) -> C:

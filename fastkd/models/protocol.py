@@ -82,6 +82,8 @@ class Recommender(nn.Module, ABC):
     num_users: int
     num_items: int
     dim: int
+    batch_by_user: bool = False
+    """Whether a batch should hold the rows of a user together, for models that read a user's whole sequence."""
 
     @abstractmethod
     def tables(self) -> Tables:

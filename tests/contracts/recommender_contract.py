@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from fastkd import Interactions, Seeds
 from fastkd.core.errors import ConfigError
-from fastkd.data import Batch, IdMap, SyntheticConfig, synthetic_dataset
+from fastkd.data import Batch, IdMap, SyntheticConfig, UserSequences, build_sequences, synthetic_dataset
 from fastkd.evaluation import EvalConfig, evaluate
 from fastkd.models import ModelConfig, ModelTeacher, Recommender, build_model
 from fastkd.serving import RecommendOptions, recommend
@@ -28,6 +28,12 @@ def planted():
     return synthetic_dataset(
         SyntheticConfig(num_users=300, num_items=200, num_clusters=8, interactions_per_user=20, seed=4)
     ).dataset
+
+
+def shuffled(train: Interactions, seed: int = 0) -> UserSequences:
+    """Each user's training items in a random order of time."""
+    time = np.random.default_rng(seed).random(train.nnz)
+    return build_sequences(train.entry_users(), train.indices, num_users=train.num_users, time=time)
 
 
 class RecommenderContract:
@@ -46,7 +52,8 @@ class RecommenderContract:
 
     def build(self, train: Interactions, seed: int = 3, **changes: object) -> Recommender:
         options = {**self.options, **changes.pop("options", {})}
-        return build_model(ModelConfig(name=self.name, options=options, **{"dim": 6, **changes}), train, Seeds(seed))
+        config = ModelConfig(name=self.name, options=options, **{"dim": 6, **changes})
+        return build_model(config, train, Seeds(seed), sequences=shuffled(train))
 
     def batch(self, train: Interactions, n: int = 3) -> Batch:
         entries = torch.from_numpy(np.random.default_rng(1).permutation(train.nnz)[:40])
