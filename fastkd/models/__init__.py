@@ -3,6 +3,7 @@
 from fastkd.models.bpr_mf import BPRMF
 from fastkd.models.cdae import CDAE
 from fastkd.models.config import MODELS, ModelConfig, build_model, model_mapping
+from fastkd.models.deepfm import DeepFM
 from fastkd.models.encoded import EncodedTables
 from fastkd.models.lightgcn import LightGCN
 from fastkd.models.list_teacher import ListTeacher
@@ -20,6 +21,7 @@ __all__ = [
     "BPRMF",
     "CDAE",
     "MODELS",
+    "DeepFM",
     "EmbeddingTeacher",
     "EncodedTables",
     "LightGCN",

@@ -11,7 +11,7 @@ from tests.contracts.model_contract import random_interactions
 
 def test_registry_builds_each_model():
     train = random_interactions()
-    assert list(MODELS) == ["bpr_mf", "cdae", "lightgcn", "neumf", "sasrec", "simplex"]
+    assert list(MODELS) == ["bpr_mf", "cdae", "deepfm", "lightgcn", "neumf", "sasrec", "simplex"]
     assert isinstance(build_model(ModelConfig(name="bpr_mf"), train, Seeds(0)), BPRMF)
     assert isinstance(build_model(ModelConfig(name="lightgcn"), train, Seeds(0)), LightGCN)
 
