@@ -17,7 +17,7 @@ BLOCK = 2048
 class EncodedTables(Tables):
     """Item vectors, and a function that makes user vectors: ``encode`` Int64[B] -> Float[B, D].
 
-    ``items``: Float[N, D]. :attr:`users` encodes everybody; :meth:`detach` does so once and keeps the result, so that
+    ``items``: Float[N, D]. :attr:`users` encodes everybody; :meth:`frozen` does so once and keeps the result, so that
     what ranks outside training has plain tables.
     """
 
@@ -44,6 +44,19 @@ class EncodedTables(Tables):
     def user_vectors(self, users: Tensor) -> Tensor:
         """Return the vectors of ``users`` Int[B] -> Float[B, D], made now, differentiable."""
         return self._encode(users.long())
+
+    def detach(self) -> EncodedTables:
+        """Return the same outside autograd; users are still made when asked for."""
+
+        def encode(users: Tensor) -> Tensor:
+            with torch.no_grad():
+                return self._encode(users)
+
+        return EncodedTables(encode, self._num_users, self._items.detach())
+
+    def frozen(self) -> Tables:
+        """Return plain tables, with the vectors of all users made now."""
+        return Tables(self.users.detach(), self._items.detach())
 
 
 class History(nn.Module):

@@ -75,6 +75,10 @@ class Tables:
         """Return the same values outside autograd."""
         return Tables(self.users.detach(), self.items.detach())
 
+    def frozen(self) -> Tables:
+        """Return the same values outside autograd, to be read when the model has another mode or other weights."""
+        return self.detach()
+
 
 class Recommender(nn.Module, ABC):
     """A model that scores every user and item; the score is an inner product, but for a ``PairRecommender``."""
@@ -106,7 +110,7 @@ class Recommender(nn.Module, ABC):
         self.eval()
         try:
             with torch.no_grad():
-                return self.tables().detach()
+                return self.tables().frozen()
         finally:
             self.train(training)
 

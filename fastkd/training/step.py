@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fastkd.data.batch import Batch
-from fastkd.distillation.method import LossParts, Method, Step
+from fastkd.distillation.method import BaseLoss, LossParts, Method, Step
 from fastkd.models.protocol import Recommender, Tables, bpr_rows
 from fastkd.training.config import Amp, Reduction
 from fastkd.training.optimisers import clip_groups
@@ -91,10 +91,14 @@ def _forward(learner: Learner, batch: Batch, epoch: int, step: int) -> tuple[Ten
     return loss, metrics | {f"kd/{name}": value.detach() for name, value in parts.parts.items()}
 
 
-def _base_loss_of(learner: Learner, epoch: int, step: int) -> Callable[[Tables, Batch], Tensor]:
-    """Return the student's base loss at this step, as a function of tables and batch."""
-    rows = functools.partial(learner.student.row_losses, epoch=epoch, step=step)
-    return functools.partial(base_loss, reduction=learner.reduction, rows=rows)
+def _base_loss_of(learner: Learner, epoch: int, step: int) -> BaseLoss:
+    """Return the base loss of this step as a function of tables, batch and the model that they are of."""
+
+    def loss(tables: Tables, batch: Batch, model: Recommender | None = None) -> Tensor:
+        rows = functools.partial((model or learner.student).row_losses, epoch=epoch, step=step)
+        return base_loss(tables, batch, reduction=learner.reduction, rows=rows)
+
+    return loss
 
 
 def _method_alone(

@@ -77,7 +77,12 @@ def test_only_the_users_asked_for_are_made(monkeypatch):
     assert torch.equal(tables.user_vectors(torch.tensor([7, 2])), values[[7, 2]])
     assert asked == [[7, 2]]
     assert (tables.num_users, tables.num_items) == (11, 5)
-    frozen = tables.detach()
+    lazy = tables.detach()
+    assert len(asked) == 1
+    assert torch.equal(lazy.user_vectors(torch.tensor([1])), values[[1]])
+    assert not lazy.user_vectors(torch.tensor([1])).requires_grad
+    del asked[1:]
+    frozen = tables.frozen()
     assert torch.equal(frozen.users, values)
     assert asked[1:] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
     assert torch.equal(frozen.user_vectors(torch.tensor([3])), values[[3]])
