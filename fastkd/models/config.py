@@ -73,7 +73,7 @@ def build_model(
     if sequences is None:
         raise DataError(
             f"{config.name} reads each user's items in the order of time, and there are none: pass "
-            "sequences=dataset.sequences of a data set loaded from a log (a store must be made anew)"
+            "sequences=dataset.sequences of a data set loaded with a time column (an older store must be made anew)"
         )
     return builder.build(config, train, sequences, seeds)
 
