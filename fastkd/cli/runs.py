@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from rich.filesize import decimal
 
-from fastkd import ops
 from fastkd.cli.console import duration
 from fastkd.cli.folders import RunInfo, is_current, read_run_info, student_folder, write_run_info
 from fastkd.cli.progress import Display, metrics_text
@@ -26,7 +25,7 @@ from fastkd.data import Dataset
 from fastkd.distillation import build_method
 from fastkd.distillation.method import Method, Outlook
 from fastkd.evaluation import EvalConfig, evaluate
-from fastkd.models import Recommender, Tables, Teacher, build_model
+from fastkd.models import Recommender, Tables, Teacher, build_model, model_mapping
 from fastkd.presets import PLAIN, StudyConfig
 from fastkd.training import Trainer, TrainingConfig, TrainResult
 from fastkd.training.checkpoint import read_checkpoint
@@ -70,7 +69,7 @@ def teacher_run(config: StudyConfig, study: Path) -> Run:
     """Return the run that trains the study's teacher."""
     assert config.teacher is not None
     training = config.teacher.training
-    definition = _definition(config, to_mapping(config.teacher.model), training)
+    definition = _definition(config, model_mapping(config.teacher.model), training)
     info = RunInfo(student="teacher", seed=None, model=config.teacher.model, study="..", definition=definition)
     return Run(info=info, folder=study / "teacher", training=training)
 
@@ -78,7 +77,7 @@ def teacher_run(config: StudyConfig, study: Path) -> Run:
 def student_run(config: StudyConfig, study: Path, name: str, seed: int) -> Run:
     """Return the run that trains student ``name`` with ``seed``."""
     training, model = config.training_of(name, seed), config.student.model
-    definition = _definition(config, to_mapping(model), training)
+    definition = _definition(config, model_mapping(model), training)
     method, options, warm = None, None, None
     if name != PLAIN:
         method, entry = config.registry_name(name), config.methods.get(name)
@@ -108,7 +107,7 @@ def train_run(run: Run, room: Room, teacher: Teacher | None) -> tuple[Recommende
     """Train what is left of ``run``; return its best model and what training says. No test split is opened."""
     write_run_info(run.folder, run.info)
     seeds = Seeds(run.training.seed)
-    model = build_model(run.info.model, room.dataset.train, seeds)
+    model = build_model(run.info.model, room.dataset.train, seeds, sequences=room.dataset.sequences)
     if run.warm_start is not None:
         load_best(model, run.warm_start)
     method = build_method(run.method, run.options or {}, seeds) if run.method else None
@@ -186,7 +185,7 @@ def load_best(model: Recommender, run: Path) -> None:
 def load_run(run: Path, dataset: Dataset) -> Recommender:
     """Return the trained model of a run folder."""
     info = read_run_info(run)
-    model = build_model(info.model, dataset.train, Seeds(0))
+    model = build_model(info.model, dataset.train, Seeds(0), sequences=dataset.sequences)
     load_best(model, run)
     return model
 
@@ -199,18 +198,18 @@ def torch_device(name: str) -> torch.device:
 
 
 def ranking_rate(tables: Tables, dataset: Dataset, k: int) -> float:
-    """Return users ranked per second by ``rank_topk`` with their training items excluded.
+    """Return users ranked per second with their training items excluded.
 
     Batches of at most 1024 users over the whole catalogue, one to warm up, then 0.3 s of them, at least three; the
     median counts, so one disturbed batch does not.
     """
     users = np.arange(min(_LATENCY_USERS, dataset.num_users))
     seen = dataset.train.rows(users)
-    vectors = tables.user_vectors(torch.from_numpy(users).to(tables.users.device))
+    asked = torch.from_numpy(users).to(tables.device)
     spent: list[float] = []
     while len(spent) < 4 or sum(spent[1:]) < _LATENCY_SECONDS:
         start = time.perf_counter()
-        top = ops.rank_topk(vectors, tables.items, k, exclude=seen)
+        top = tables.topk(asked, k, exclude=seen)
         if top.ids.is_cuda:
             torch.cuda.synchronize(top.ids.device)
         spent.append(time.perf_counter() - start)
@@ -233,7 +232,7 @@ def _teacher_definition(config: StudyConfig) -> dict[str, Any]:
     if config.teacher_files:
         return {"files": list(config.teacher_files)}
     assert config.teacher is not None
-    return {"model": to_mapping(config.teacher.model), "training": config.teacher.training.result_mapping()}
+    return {"model": model_mapping(config.teacher.model), "training": config.teacher.training.result_mapping()}
 
 
 def _summary(run: Run, record: RunRecord) -> str:

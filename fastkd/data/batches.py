@@ -31,12 +31,13 @@ def batches(
     seeds: Seeds,
     epoch: int,
     start_step: int = 0,
+    by_user: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch, from step ``start_step`` on.
 
     The order is a permutation that is a pure function of (seeds, epoch); ``start_step`` skips without cost,
     so a resumed epoch continues with exactly the batches it had not seen. ``negatives`` Int[nnz, n] is parallel to
-    ``train.indices``. Every interaction comes once; the last batch may be short.
+    ``train.indices``. Every interaction comes once; the last batch may be short. ``by_user``: see :func:`grouped`.
     """
     steps = num_batches(train, batch_size)
     drawn = negatives.detach().cpu().numpy() if isinstance(negatives, Tensor) else np.asarray(negatives)
@@ -48,7 +49,20 @@ def batches(
         raise DataError(f"start_step must be in [0, {steps}], got {start_step}")
     if epoch < 0:
         raise DataError(f"epoch must not be negative, got {epoch}")
-    return _steps(train, drawn, batch_size, seeds.numpy("shuffle", epoch).permutation(train.nnz), start_step)
+    order = seeds.numpy("shuffle", epoch).permutation(train.nnz)
+    if by_user:
+        order = order[grouped(train.entry_users()[order], train.num_users, seeds, epoch)]
+    return _steps(train, drawn, batch_size, order, start_step)
+
+
+def grouped(users: NDArray[Any], num_users: int, seeds: Seeds, epoch: int) -> NDArray[np.int64]:
+    """Return the order of rows that puts those of one user next to each other, users in random order.
+
+    For models that read a user's whole sequence at once: a batch then holds few users with all their rows. The order
+    of users is a pure function of (seeds, epoch).
+    """
+    places = seeds.numpy("shuffle/users", epoch).permutation(num_users)
+    return np.argsort(places[users], kind="stable")
 
 
 def _steps(

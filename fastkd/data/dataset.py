@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastkd.core.errors import DataError
 from fastkd.core.interactions import Interactions
+from fastkd.data.sequences import UserSequences
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,8 @@ class IdMap:
 class Dataset:
     """Train, validation and test interactions over the same users and items.
 
-    Every user has training items; a user without validation or test items has an empty row there.
+    Every user has training items; a user without validation or test items has an empty row there. ``sequences``: the
+    training items in the order of time, for sequential models, or None where no order is known.
     """
 
     train: Interactions
@@ -68,6 +70,7 @@ class Dataset:
     users: IdMap
     items: IdMap
     name: str = "data"
+    sequences: UserSequences | None = None
 
     def __post_init__(self) -> None:
         for part, held in (("valid", self.valid), ("test", self.test)):
@@ -77,6 +80,11 @@ class Dataset:
             raise DataError(
                 f"id maps hold {len(self.users)} users and {len(self.items)} items, train is {self.train!r}"
             )
+        order = self.sequences
+        if order is not None and not (
+            np.array_equal(order.indptr, self.train.indptr) and len(order.items) == self.train.nnz
+        ):
+            raise DataError(f"sequences hold {len(order.items)} items, not those of each user in {self.train!r}")
         bare = np.flatnonzero(self.train.degrees() == 0)
         if len(bare):
             raise DataError(

@@ -108,7 +108,10 @@ class PreparedLog:
     name: str = field(default="data")
 
     def dataset(self) -> Dataset:
-        """Return the rows as a :class:`Dataset`; a user without training rows is refused by original id."""
+        """Return the rows as a :class:`Dataset`; a user without training rows is refused by original id.
+
+        It holds sequences where every training row has a time.
+        """
         _refuse_bare(self)
         built = []
         for code in range(3):
@@ -117,7 +120,15 @@ class PreparedLog:
             built.append(
                 Interactions.from_pairs(users, items, num_users=len(self.user_map), num_items=len(self.item_map))
             )
-        return Dataset(built[0], built[1], built[2], self.user_map, self.item_map, self.name)
+        sequences = self.sequences("train") if self._is_timed("train") else None
+        return Dataset(built[0], built[1], built[2], self.user_map, self.item_map, self.name, sequences)
+
+    def _is_timed(self, part: str) -> bool:
+        """Return whether every row of a part has a time."""
+        if self.time is None:
+            return False
+        time = self.time[self.parts == splits.PARTS.index(part)]
+        return time.dtype.kind != "f" or not np.isnan(time).any()
 
     def sequences(self, part: Literal["train", "valid", "test"] = "train") -> UserSequences:
         """Return each user's items of one part, oldest first; file order when there is no time."""

@@ -24,11 +24,14 @@ from fastkd.core.files import sync_folder
 from fastkd.core.interactions import Interactions, id_dtype
 from fastkd.core.manifest import check_file, read_manifest
 from fastkd.data.dataset import Dataset, IdMap
+from fastkd.data.sequences import UserSequences
 from fastkd.data.splits import PARTS
 
 FORMAT = "fastkd-store"
 VERSION = 1
 MANIFEST = "manifest.json"
+SEQUENCE = "train.sequence"
+"""The training items in the order of time, parallel to ``train.indices``; absent where no order is known."""
 _BLOCK = 1 << 24
 
 
@@ -73,7 +76,11 @@ def open_store(folder: Path | str, *, verify: bool = True) -> Dataset:
         name = str(manifest["name"])
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{root / MANIFEST}: incomplete or malformed manifest: {error!r}") from error
-    return Dataset(parts[0], parts[1], parts[2], users, items, name)
+    held = arrays.get(SEQUENCE)
+    sequences = None if held is None else UserSequences(parts[0].indptr, held)
+    if verify and held is not None and len(held) and not (held.min() >= 0 and held.max() < parts[0].num_items):
+        raise DataError(f"{root / SEQUENCE}.npy holds items outside [0, {parts[0].num_items})")
+    return Dataset(parts[0], parts[1], parts[2], users, items, name, sequences)
 
 
 def store_provenance(folder: Path | str) -> dict[str, Any]:
@@ -95,6 +102,8 @@ def _write(dataset: Dataset, folder: Path, provenance: Mapping[str, Any]) -> Non
     arrays: dict[str, NDArray[Any]] = {}
     for name, part in zip(PARTS, parts, strict=True):
         arrays[f"{name}.indptr"], arrays[f"{name}.indices"] = part.indptr, part.indices
+    if dataset.sequences is not None:
+        arrays[SEQUENCE] = dataset.sequences.items
     ids = {}
     for name, mapping in (("users", dataset.users), ("items", dataset.items)):
         identity = mapping.originals.dtype.kind == "i" and np.array_equal(mapping.originals, np.arange(len(mapping)))

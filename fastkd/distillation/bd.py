@@ -221,7 +221,7 @@ class BD(Method):
         for_student = self._student_items[batch.entries].to(torch.int64)
         for_teacher = self._teacher_items[batch.entries].to(torch.int64)
         negatives = for_teacher if config.base_negatives == "drawn" else batch.negatives
-        base = step.base_loss(teacher, Batch(batch.entries, batch.users, batch.positives, negatives))
+        base = step.base_loss(teacher, Batch(batch.entries, batch.users, batch.positives, negatives), self._teacher)
         to_student = self._bce(student, teacher, batch.users, for_student, config.teacher_temperature)
         to_teacher = self._bce(teacher, student, batch.users, for_teacher, config.student_temperature)
         return LossParts(
@@ -235,11 +235,8 @@ class BD(Method):
 
     def _bce(self, learner: Tables, giver: Tables, users: Tensor, items: Tensor, temperature: float) -> Tensor:
         """Return the reduced BCE of the learner's scores against sigmoid(giver's / temperature)."""
-        fixed = giver.detach()
-        given = ops.gather_dot(fixed.user_vectors(users), fixed.items, items, validate=False)
-        vectors = learner.user_vectors(users)
-        scores = ops.gather_dot(vectors, learner.items, items, validate=False, sparse_grad=learner.sparse)
-        per_row = ops.weighted_bce(scores, torch.sigmoid(given / temperature))
+        given = giver.detach().scores(users, items)
+        per_row = ops.weighted_bce(learner.scores(users, items), torch.sigmoid(given / temperature))
         return per_row.sum() if self.config.reduction == "sum" else per_row.mean()
 
     def optimizer_groups(self) -> list[OptimizerGroup]:

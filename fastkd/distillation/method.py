@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,19 @@ class LossParts:
     parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+class BaseLoss(Protocol):
+    """The trainer's base loss of a batch."""
+
+    def __call__(self, tables: Tables, batch: Batch, model: Recommender | None = None, /) -> Tensor:
+        """Return it for ``model``, whose tables they are; None for the student."""
+        ...
+
+
 @dataclass(frozen=True)
 class Step:
     """What a method sees of one training step.
 
-    ``base_loss(tables, batch)`` is the trainer's own base loss, for methods that train a second model.
+    ``base_loss(tables, batch, model)`` is the trainer's own base loss, for methods that train a second model.
     ``epoch`` and ``step`` (global) start at 0 and serve as random counters.
     """
 
@@ -43,7 +51,7 @@ class Step:
     tables: Tables
     epoch: int
     step: int
-    base_loss: Callable[[Tables, Batch], Tensor]
+    base_loss: BaseLoss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd import ops
 from fastkd.core.errors import CheckpointError
 from fastkd.core.interactions import Interactions
 from fastkd.distillation.method import Method
@@ -72,17 +71,15 @@ def _ranked(
 
 def block_lists(tables: Tables, users: Tensor, k: int, exclude: Interactions | None) -> Tensor:
     """Return the best ``k`` items Int64[b, k] of a block of :func:`user_blocks`, -1 padding where there are fewer."""
-    rows = slice(int(users[0]), int(users[-1]) + 1)
     seen = None if exclude is None else exclude.rows(users.numpy())
-    width = min(k, len(tables.items))
-    ids = ops.rank_topk(tables.users[rows], tables.items, width, exclude=seen).ids
+    width = min(k, tables.num_items)
+    ids = tables.topk(users.to(tables.device), width, exclude=seen).ids
     return torch.nn.functional.pad(ids, (0, k - width), value=-1)
 
 
 def block_scores(tables: Tables, users: Tensor, ids: Tensor) -> Tensor:
     """Return the scores Float[b, C] of listed items Int[b, C] for a block of users; -inf where an id is -1."""
-    rows = slice(int(users[0]), int(users[-1]) + 1)
-    return ops.gather_dot(tables.users[rows], tables.items, ids.to(tables.items.device), validate=False)
+    return tables.scores(users.to(tables.device), ids.to(tables.device))
 
 
 class Window:

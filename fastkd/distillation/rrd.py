@@ -19,6 +19,7 @@ from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storin
 from fastkd.distillation.entities import Reduction, weighted_entities
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
 from fastkd.distillation.refresh import teacher_ids
+from fastkd.models.pairs import PairTables
 from fastkd.models.protocol import Recommender
 from fastkd.models.teacher import Teacher
 from fastkd.sampling import NegativeSampler
@@ -128,14 +129,17 @@ class RRD(Method):
         users, weights = weighted_entities([step.batch.users], reduction=self.config.reduction)
         # Slots without a user (weight 0) become rows of padding: nothing is gathered for them.
         empty = (weights == 0).unsqueeze(1)
-        per_user = ops.relaxed_ranking_from_embeddings(
-            step.tables.user_vectors(users),
-            step.tables.items,
-            self._ranked[users].masked_fill_(empty, -1),
-            self._unranked[users].masked_fill_(empty, -1),
-            validate=False,
-            sparse_grad=step.tables.sparse,
-        )
+        lists = [drawn[users].masked_fill_(empty, -1) for drawn in (self._ranked, self._unranked)]
+        if isinstance(step.tables, PairTables):
+            per_user = ops.relaxed_ranking(*(step.tables.scores(users, ids) for ids in lists))
+        else:
+            per_user = ops.relaxed_ranking_from_embeddings(
+                step.tables.user_vectors(users),
+                step.tables.items,
+                *lists,
+                validate=False,
+                sparse_grad=step.tables.sparse,
+            )
         loss = (per_user * weights).sum()
         return LossParts(kd=self.config.weight * loss, parts={"rrd": loss.detach()})
 

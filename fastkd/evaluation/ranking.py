@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from fastkd.evaluation.metrics import (
     metrics_from_ranks,
 )
 from fastkd.evaluation.streaming import Source, check_catalogue, iter_ranks, iter_topk, tables_of
+from fastkd.models.pairs import PairTables
 from fastkd.models.teacher import Teacher
 
 Split = Literal["valid", "test"]
@@ -197,8 +199,12 @@ def _measured(
         for chunk, ids in _listed(source, dataset, users, masks, config):
             yield metrics_from_lists(ids, targets.rows(chunk), config.ks, config.metrics)
         return
-    _check_shape(len(tables.users), len(tables.items), dataset)
+    _check_shape(tables.num_users, tables.num_items, dataset)
     options = {"masks": masks, "memory_budget_mb": config.memory_budget_mb, "backend": config.backend}
+    if isinstance(tables, PairTables):
+        if config.path == "ranks":
+            raise ConfigError("path='ranks' needs vectors, and this model scores pairs; use path='auto' or 'topk'")
+        config = dataclasses.replace(config, path="topk")
     mean = float(targets.degrees()[users].mean()) if len(users) else 0.0
     path = cheaper_path(dataset.num_items, k, mean) if config.path == "auto" else config.path
     if path == "ranks":

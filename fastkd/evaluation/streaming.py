@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastkd import ops
 from fastkd.core.errors import ConfigError, TeacherError
 from fastkd.core.interactions import Interactions
+from fastkd.models.pairs import PairTables
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 from fastkd.ops._dispatch import choose
@@ -39,8 +40,8 @@ def iter_topk(
     for start in range(0, len(users), rows):
         chunk = users[start : start + rows]
         with torch.no_grad():
-            vectors = tables.user_vectors(torch.from_numpy(chunk).to(tables.users.device))
-            top = ops.rank_topk(vectors, tables.items, k, exclude=_mask_rows(masks, chunk), backend=backend)
+            asked = torch.from_numpy(chunk).to(tables.device)
+            top = tables.topk(asked, k, exclude=_mask_rows(masks, chunk), backend=backend)
         yield chunk, top.ids.cpu(), top.scores.cpu()
 
 
@@ -92,8 +93,10 @@ def chunk_rows(
     The fused backends hold a user's vector, its list and its mask; the reference backend also holds a
     score per item (counted three times: scores, masked scores, and what the selection needs).
     """
-    items, dim = tables.items.shape
     masked = sum(mask.nnz / max(mask.num_users, 1) for mask in masks)
+    if isinstance(tables, PairTables):  # bounds its own scoring
+        return int(min(max(memory_budget_mb * 2**20 // (128.0 * k + 48.0 * masked), 1), _MAX_CHUNK))
+    items, dim = tables.items.shape
     per_user = dim * max(tables.users.element_size(), 4) + 128.0 * k + 48.0 * masked
     if choose(op, backend, tables.items.device.type) == "reference":
         per_user += 12.0 * items

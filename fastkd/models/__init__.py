@@ -1,10 +1,17 @@
 """Floor 5: what is trained (recommenders) and what is learned from (teachers)."""
 
 from fastkd.models.bpr_mf import BPRMF
-from fastkd.models.config import MODELS, ModelConfig, build_model
+from fastkd.models.cdae import CDAE
+from fastkd.models.config import MODELS, ModelConfig, build_model, model_mapping
+from fastkd.models.deepfm import DeepFM
+from fastkd.models.encoded import EncodedTables
 from fastkd.models.lightgcn import LightGCN
 from fastkd.models.list_teacher import ListTeacher
+from fastkd.models.neumf import NeuMF
+from fastkd.models.pairs import PairRecommender, PairTables
 from fastkd.models.protocol import Recommender, Tables
+from fastkd.models.sasrec import SASRec
+from fastkd.models.simplex import SimpleX
 from fastkd.models.teacher import EmbeddingTeacher, ModelTeacher, Teacher, TopKLists
 from fastkd.models.teacher_consensus import rank_consensus
 from fastkd.models.teacher_files import load_teacher, save_lists, save_tables
@@ -12,13 +19,21 @@ from fastkd.models.teacher_group import StoredTeacher, TeacherGroup, TeacherTraj
 
 __all__ = [
     "BPRMF",
+    "CDAE",
     "MODELS",
+    "DeepFM",
     "EmbeddingTeacher",
+    "EncodedTables",
     "LightGCN",
     "ListTeacher",
     "ModelConfig",
     "ModelTeacher",
+    "NeuMF",
+    "PairRecommender",
+    "PairTables",
     "Recommender",
+    "SASRec",
+    "SimpleX",
     "StoredTeacher",
     "Tables",
     "Teacher",
@@ -27,6 +42,7 @@ __all__ = [
     "TopKLists",
     "build_model",
     "load_teacher",
+    "model_mapping",
     "rank_consensus",
     "save_lists",
     "save_tables",

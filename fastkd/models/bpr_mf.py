@@ -9,7 +9,7 @@ from torch import nn
 
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
-from fastkd.models.config import MODELS, ModelConfig, normal_parameter
+from fastkd.models.config import MODELS, ModelConfig, NoOptions, normal_parameter, options_of
 from fastkd.models.protocol import Recommender, Tables
 
 INIT_STD = 0.01
@@ -32,6 +32,7 @@ class BPRMF(Recommender):
     @classmethod
     def build(cls, config: ModelConfig, train: Interactions, seeds: Seeds) -> BPRMF:
         """Return a fresh model over the users and items of ``train``."""
+        options_of(config, NoOptions)
         std = config.init_std or INIT_STD
         return cls(
             normal_parameter(seeds, "init/users", train.num_users, config.dim, std),

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd import ops
 from fastkd.core.errors import TeacherError
 from fastkd.core.interactions import Interactions
+from fastkd.models.pairs import PairTables
 from fastkd.models.protocol import Recommender, Tables
 
 Ids = NDArray[np.int64]
@@ -98,12 +98,11 @@ class TablesTeacher(Teacher):
         check_exclude(self, exclude)
         rows = check_rows(self, users)
         tables = self.tables()
-        ids = torch.full((len(rows), k), -1, dtype=torch.int64, device=tables.users.device)
-        scores = torch.full((len(rows), k), -torch.inf, device=tables.users.device)
+        ids = torch.full((len(rows), k), -1, dtype=torch.int64, device=tables.device)
+        scores = torch.full((len(rows), k), -torch.inf, device=tables.device)
         # Ascending ids keep the order of ties.
-        kept = None if among is None else torch.from_numpy(check_among(self, among)).to(tables.items.device)
-        items = tables.items if kept is None else tables.items[kept]
-        width = min(k, len(items))
+        kept = None if among is None else torch.from_numpy(check_among(self, among)).to(tables.device)
+        width = min(k, tables.num_items if kept is None else len(kept))
         if width == 0:
             return TopKLists(ids, scores)
         for start in range(0, len(rows), USER_CHUNK):
@@ -112,7 +111,8 @@ class TablesTeacher(Teacher):
             seen = None if exclude is None else exclude.rows(np.arange(block.start, block.stop))
             if seen is not None and among is not None:
                 seen = columns(seen, among)
-            best = ops.rank_topk(tables.users[block.start : block.stop], items, width, exclude=seen)
+            asked = torch.arange(block.start, block.stop, device=tables.device)
+            best = tables.topk(asked, width, exclude=seen, among=kept)
             ids[out, :width] = best.ids if kept is None else original(best.ids, kept)
             scores[out, :width] = best.scores
         return TopKLists(ids, scores)
@@ -150,7 +150,10 @@ class ModelTeacher(TablesTeacher):
         versions = tuple(p._version for p in self._model.parameters())
         if self._tables is None:
             tables = self._model.frozen_tables()
-            check_tables(tables.users, tables.items, "the teacher model")
+            if isinstance(tables, PairTables):
+                _check_parameters(self._model)
+            else:
+                check_tables(tables.users, tables.items, "the teacher model")
             self._tables, self._versions = tables, versions
         elif versions != self._versions:
             raise TeacherError(
@@ -158,6 +161,14 @@ class ModelTeacher(TablesTeacher):
                 "train a copy, or make a new ModelTeacher"
             )
         return self._tables
+
+    def fingerprint(self) -> str:
+        """Return a hash of both tables, or of all parameters where the model scores pairs."""
+        if self._fingerprint is None and isinstance(self.tables(), PairTables):
+            state = self._model.state_dict()
+            kind = "/".join(["pairs", type(self._model).__qualname__, *state, str(dict(self._model.options()))])
+            self._fingerprint = content_hash(kind, *state.values())
+        return super().fingerprint()
 
 
 class EmbeddingTeacher(TablesTeacher):
@@ -234,6 +245,13 @@ def check_tables(users: Tensor, items: Tensor, origin: str) -> None:
         raise TeacherError(
             f"{origin}: users are {users.shape[1]} wide and items {items.shape[1]}; one width of at least 1 is needed"
         )
+
+
+def _check_parameters(model: Recommender) -> None:
+    """Refuse a model with parameters that are not finite."""
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise TeacherError(f"the teacher model: parameter {name} holds NaN or infinity; all values must be finite")
 
 
 def content_hash(kind: str, *tensors: Tensor) -> str:

@@ -93,7 +93,7 @@ def recommend(
     file_format = _format_of(path)
     tables = source.frozen_tables() if isinstance(source, Recommender) else source.detach()
     _check_sizes(tables, user_ids, item_ids, exclude)
-    check_catalogue(options.k, len(tables.items))
+    check_catalogue(options.k, tables.num_items)
     wanted = _wanted(users, user_ids)
     masks = [] if exclude is None else [exclude]
     rows = short = done = 0
@@ -206,7 +206,7 @@ def _wanted(users: ArrayLike | None, user_ids: IdMap) -> NDArray[np.int64]:
 
 
 def _check_sizes(tables: Tables, user_ids: IdMap, item_ids: IdMap, exclude: Interactions | None) -> None:
-    shape = (len(tables.users), len(tables.items))
+    shape = (tables.num_users, tables.num_items)
     if (len(user_ids), len(item_ids)) != shape:
         raise DataError(
             f"id maps hold {len(user_ids)} users and {len(item_ids)} items, the tables {shape[0]} and {shape[1]}"

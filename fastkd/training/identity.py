@@ -45,7 +45,9 @@ def identity_of(
 
 def _student(student: Recommender) -> dict[str, Any]:
     shapes = {name: list(parameter.shape) for name, parameter in student.named_parameters()}
-    return {"class": type(student).__qualname__, "parameters": shapes}
+    described: dict[str, Any] = {"class": type(student).__qualname__, "parameters": shapes}
+    options = dict(student.options())
+    return described | ({"options": options} if options else {})
 
 
 def _method(method: Method) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class Loop:
     def run(self) -> TrainResult:
         """Train to the end; the student then holds its best weights."""
         try:
-            with EpochNegatives(self.data.train, self.learner.method, self.config) as negatives:
+            by_user = self.learner.student.batch_by_user
+            with EpochNegatives(self.data.train, self.learner.method, self.config, by_user=by_user) as negatives:
                 while self.progress.epoch < self.config.epochs and self.progress.stopped is None:
                     self._stop_if_told()
                     self._epoch(negatives)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 
 from fastkd.core.errors import DataError
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.data.batch import Batch
-from fastkd.data.batches import batches, num_batches
+from fastkd.data.batches import batches, grouped, num_batches
 from fastkd.distillation.method import Method
 from fastkd.sampling import EpochPrefetcher, NegativeSampler
 from fastkd.sampling.epochs import EpochBatch, EpochProducer
@@ -23,11 +24,14 @@ class EpochNegatives:
     """Batches with their negatives: the method's own, or else uniform ones outside what the user touched.
 
     Order and draws are pure functions of (seed, epoch, user, slot), so an epoch made ahead, dropped or repeated changes
-    nothing. Memory: two epochs of ``(3 + n) * nnz`` int64. Use as a context; the thread ends with it.
+    nothing. Memory: two epochs of ``(3 + n) * nnz`` int64. ``by_user``: the rows of
+    a user come together. Use as a context; the thread ends with it.
     """
 
-    def __init__(self, train: Interactions, method: Method | None, config: TrainingConfig) -> None:
-        self._train, self._method, self._config = train, method, config
+    def __init__(
+        self, train: Interactions, method: Method | None, config: TrainingConfig, *, by_user: bool = False
+    ) -> None:
+        self._train, self._method, self._config, self._by_user = train, method, config, by_user
         self._ahead: EpochPrefetcher[EpochBatch] | None = None
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
@@ -46,6 +50,7 @@ class EpochNegatives:
                 seeds=Seeds(config.seed),
                 epoch=epoch,
                 start_step=start_step,
+                by_user=self._by_user,
             )
         steps = num_batches(train, config.batch_size)
         if not 0 <= start_step <= steps:
@@ -53,9 +58,18 @@ class EpochNegatives:
         if self._ahead is None:
             producer = EpochProducer(NegativeSampler(train, seed=config.seed), config.negatives)
             pinned = False if config.device == "cpu" else None
-            draw = lambda epoch: producer.draw(epoch, producer.allocate(pin_memory=pinned))  # noqa: E731
+            draw = lambda epoch: self._ordered(producer.draw(epoch, producer.allocate(pin_memory=pinned)))  # noqa: E731
             self._ahead = EpochPrefetcher(draw, start=epoch, stop=config.epochs)
         return _cut(self._ahead.get(epoch), config.batch_size, start_step)
+
+    def _ordered(self, whole: EpochBatch) -> EpochBatch:
+        """Return an epoch with the rows of each user together where the student reads them so."""
+        if not self._by_user:
+            return whole
+        seeds, users = Seeds(self._config.seed), whole.users.numpy()
+        order = torch.from_numpy(grouped(users, self._train.num_users, seeds, whole.epoch))
+        fields = (whole.entries, whole.users, whole.positives, whole.negatives)
+        return EpochBatch(whole.epoch, *(field.copy_(field[order]) for field in fields))
 
     def _checked(self, ids: NDArray[Any], epoch: int) -> NDArray[Any]:
         """Return ``ids`` once they lie in [-1, items): the loss does not look again where that costs a wait."""

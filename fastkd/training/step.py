@@ -8,18 +8,21 @@ Nothing here reads a value back from the device; the returned metrics are tensor
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fastkd import ops
 from fastkd.data.batch import Batch
-from fastkd.distillation.method import LossParts, Method, Step
-from fastkd.models.protocol import Recommender, Tables
+from fastkd.distillation.method import BaseLoss, LossParts, Method, Step
+from fastkd.models.protocol import Recommender, Tables, bpr_rows
 from fastkd.training.config import Amp, Reduction
 from fastkd.training.optimisers import clip_groups
+
+RowLosses = Callable[[Tables, Batch], Tensor]
+"""A base loss of each row of a batch, Float[B]."""
 
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -47,20 +50,16 @@ def build_scaler(amp: Amp, device: torch.device) -> torch.amp.GradScaler | None:
     return torch.amp.GradScaler(device.type) if amp == "fp16" else None
 
 
-def base_loss(tables: Tables, batch: Batch, *, reduction: Reduction = "sum") -> Tensor:
-    """Bayesian personalised ranking over the batch.
+def base_loss(tables: Tables, batch: Batch, *, reduction: Reduction = "sum", rows: RowLosses | None = None) -> Tensor:
+    """Return the base loss of the batch: Bayesian personalised ranking, or a model's own ``rows``.
 
         sum_b  mean_j -log sigmoid(s(u_b, i_b) - s(u_b, j))        (``mean``: divided by B)
 
     ``tables``: user and item vectors. ``batch``: B interactions with n negatives each; a negative of -1 is
     padding and adds nothing. Returns Float[Tensor, ""]. Rendle et al., "BPR" (UAI'09).
     """
-    ids = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # [B, 1 + n]
-    # Ids come from validated interactions and checked negatives; on a GPU a check would wait for the device.
-    users = tables.user_vectors(batch.users)
-    scores = ops.gather_dot(users, tables.items, ids, validate=not ids.is_cuda, sparse_grad=tables.sparse)
-    rows = ops.pairwise(scores[:, 0], scores[:, 1:], loss="bpr")
-    return rows.sum() if reduction == "sum" else rows.mean()
+    losses = (rows or bpr_rows)(tables, batch)
+    return losses.sum() if reduction == "sum" else losses.mean()
 
 
 def train_step(learner: Learner, batch: Batch, *, epoch: int, step: int) -> dict[str, Tensor]:
@@ -81,10 +80,10 @@ def _forward(learner: Learner, batch: Batch, epoch: int, step: int) -> tuple[Ten
         tables = replace(tables, sparse=True)
     if learner.method is not None and not learner.method.uses_base_loss:
         return _method_alone(learner, learner.method, batch, tables, epoch, step)
-    base = base_loss(tables, batch, reduction=learner.reduction).float()
+    repeat = _base_loss_of(learner, epoch, step)
+    base = repeat(tables, batch).float()
     if learner.method is None:
         return base, {"loss": base.detach(), "base": base.detach()}
-    repeat = functools.partial(base_loss, reduction=learner.reduction)
     parts: LossParts = learner.method.loss(Step(batch, tables, epoch, step, repeat))
     kd = parts.kd.float()
     loss = base + kd
@@ -92,11 +91,21 @@ def _forward(learner: Learner, batch: Batch, epoch: int, step: int) -> tuple[Ten
     return loss, metrics | {f"kd/{name}": value.detach() for name, value in parts.parts.items()}
 
 
+def _base_loss_of(learner: Learner, epoch: int, step: int) -> BaseLoss:
+    """Return the base loss of this step as a function of tables, batch and the model that they are of."""
+
+    def loss(tables: Tables, batch: Batch, model: Recommender | None = None) -> Tensor:
+        rows = functools.partial((model or learner.student).row_losses, epoch=epoch, step=step)
+        return base_loss(tables, batch, reduction=learner.reduction, rows=rows)
+
+    return loss
+
+
 def _method_alone(
     learner: Learner, method: Method, batch: Batch, tables: Tables, epoch: int, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of a method that leaves the base loss out; there is no ``base`` to report then."""
-    repeat = functools.partial(base_loss, reduction=learner.reduction)
+    repeat = _base_loss_of(learner, epoch, step)
     parts: LossParts = method.loss(Step(batch, tables, epoch, step, repeat))
     kd = parts.kd.float()
     metrics = {"loss": kd.detach(), "kd": kd.detach()}

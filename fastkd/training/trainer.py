@@ -16,7 +16,8 @@ from fastkd.data.batches import num_batches
 from fastkd.data.dataset import Dataset
 from fastkd.distillation.method import Method
 from fastkd.evaluation import EvalConfig
-from fastkd.models.protocol import Recommender
+from fastkd.models.pairs import PairRecommender
+from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 from fastkd.training.callbacks import Callback, Callbacks, EarlyStop, RunInfo
 from fastkd.training.checkpoint import Identity, check_identity, read_checkpoint
@@ -178,6 +179,10 @@ class Trainer:
             raise TeacherError(f"the method {self.method.name!r} needs a teacher, got teacher=None")
         if self.config.row_sparse:
             self._check_row_sparse()
+        if self.config.keep_every is not None and isinstance(student, PairRecommender):
+            raise ConfigError(
+                f"keep_every={self.config.keep_every} keeps vectors, and {type(student).__name__} has none; use None"
+            )
         if self.config.eval_every == 0:
             return
         if self.data.valid.nnz == 0:
@@ -192,7 +197,7 @@ class Trainer:
     def _check_row_sparse(self) -> None:
         """Refuse computed tables: a row-sparse gradient cannot flow on through what computes them."""
         tables = self.student.tables()
-        if not (tables.users.is_leaf and tables.items.is_leaf):
+        if type(tables) is not Tables or not (tables.users.is_leaf and tables.items.is_leaf):
             raise ConfigError(
                 f"optimizer {self.config.optimizer!r} needs a student whose tables are its parameters (bpr_mf); "
                 f"{type(self.student).__name__} computes them. adam, adamw or sgd would work"

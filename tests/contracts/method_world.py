@@ -16,7 +16,7 @@ from fastkd.distillation import LossParts, Method, Step
 from fastkd.models import Recommender, Tables, Teacher
 
 
-def bpr(tables: Tables, batch: Batch) -> Tensor:
+def bpr(tables: Tables, batch: Batch, model: object = None) -> Tensor:
     """The base loss of these tests: a sum over rows of the mean over negatives, in plain torch."""
     users, negatives = tables.user_vectors(batch.users), tables.item_vectors(batch.negatives)
     gap = (users * tables.item_vectors(batch.positives)).sum(-1, keepdim=True) - (users.unsqueeze(1) * negatives).sum(

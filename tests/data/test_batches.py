@@ -65,3 +65,22 @@ def test_batch_moves_between_devices():
     moved = run()[0].to("cpu")
     assert isinstance(moved, Batch)
     assert torch.equal(moved.users, run()[0].users)
+
+
+def test_by_user_keeps_the_rows_of_a_user_together_and_loses_none():
+    train = Interactions.from_csr(np.arange(0, 241, 6), np.tile(np.arange(6), 40), 9)
+    options = {"negatives": np.arange(240)[:, None] % 9, "batch_size": 32, "seeds": Seeds(1)}
+
+    def made(epoch, **more):
+        return list(batches(train, epoch=epoch, by_user=True, **options, **more))
+
+    users, entries = (torch.cat([getattr(b, name) for b in made(0)]) for name in ("users", "entries"))
+    order = torch.unique_consecutive(users)
+    assert len(order) == 40
+    assert order.tolist() != sorted(order.tolist())
+    assert sorted(entries.tolist()) == list(range(240))
+    assert entries.tolist() != sorted(entries.tolist(), key=lambda e: (order.tolist().index(e // 6), e))
+    for batch in made(0):
+        assert torch.equal(batch.negatives[:, 0], batch.entries % 9)
+    assert torch.cat([b.users for b in made(1)]).tolist() != users.tolist()
+    assert torch.equal(torch.cat([b.entries for b in made(0, start_step=3)]), entries[96:])

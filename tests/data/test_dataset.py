@@ -3,6 +3,7 @@ import pytest
 
 from fastkd.core import DataError, Interactions
 from fastkd.data.dataset import Dataset, IdMap
+from fastkd.data.sequences import UserSequences
 
 
 def make(train, valid=None, test=None, users=None, items=None):
@@ -52,3 +53,12 @@ def test_content_hash_sees_every_part():
         make(train, test=other).content_hash(),
     }
     assert len(hashes) == 3
+
+
+def test_sequences_of_other_data_are_refused():
+    train = Interactions.from_csr([0, 2, 3], [0, 1, 2], 3)
+    empty, maps = Interactions.empty(2, 3), (IdMap.identity(2), IdMap.identity(3))
+    for indptr, items in (([0, 1, 3], [0, 1, 2]), ([0, 2, 3], [0, 1])):
+        order = UserSequences(np.array(indptr), np.array(items))
+        with pytest.raises(DataError, match=r"sequences hold .* items, not those of each user"):
+            Dataset(train, empty, empty, *maps, sequences=order)

@@ -172,8 +172,11 @@ def test_sequences_of_the_same_rows():
         mine = table[table.user == data.users.originals[user]].sort_values("time")
         expected = data.items.encode(mine.item.to_numpy())
         assert sequences.row(user).tolist() == expected[:-2].tolist()
+        assert data.sequences.row(user).tolist() == expected[:-2].tolist()
         assert data.test.row(user).tolist() == [expected[-1]]
         assert data.valid.row(user).tolist() == [expected[-2]]
+    untimed = prepare_log(DataConfig(split="random"), source=table.drop(columns="time")).dataset()
+    assert untimed.sequences is None
 
 
 def test_store_is_made_once_and_never_stale(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.core import DataError, Interactions
-from fastkd.data import Dataset, IdMap, is_store, open_store, save_store, store_provenance
+from fastkd.data import Dataset, IdMap, UserSequences, is_store, open_store, save_store, store_provenance
 
 
 def make(train, valid=(), test=(), users=None, items=None, shape=(4, 5)):
@@ -201,3 +201,19 @@ def test_content_hash_is_kept_and_true(tmp_path):
     opened = open_store(save_store(TOY, tmp_path / "s"))
     fresh = Interactions.from_csr(opened.train.indptr, opened.train.indices, 5)
     assert opened.train.content_hash() == fresh.content_hash() == TOY.train.content_hash()
+
+
+def test_the_order_of_time_is_kept(tmp_path):
+    train = Interactions.from_csr([0, 3, 5], [0, 1, 4, 2, 3], 5)
+    other, maps = Interactions.empty(2, 5), (IdMap.identity(2), IdMap.identity(5))
+    order = UserSequences(train.indptr, np.array([4, 0, 1, 3, 2]))
+    save_store(Dataset(train, other, other, *maps, sequences=order), tmp_path / "timed")
+    save_store(Dataset(train, other, other, *maps), tmp_path / "plain")
+    opened = open_store(tmp_path / "timed", verify=True)
+    assert opened.sequences.row(0).tolist() == [4, 0, 1]
+    assert opened.sequences.row(1).tolist() == [3, 2]
+    assert open_store(tmp_path / "plain").sequences is None
+    order.items[2] = 7
+    save_store(Dataset(train, other, other, *maps, sequences=order), tmp_path / "wrong")
+    with pytest.raises(DataError, match=r"train\.sequence\.npy holds items outside \[0, 5\)"):
+        open_store(tmp_path / "wrong", verify=True)

@@ -82,3 +82,16 @@ def test_nothing_past_the_last_epoch_is_drawn_and_the_thread_ends(monkeypatch):
         negatives.batches(0)
         negatives.batches(1)
     assert drawn == [0, 1]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_rows_of_a_user_come_together_where_the_student_reads_them_so(own):
+    data, config = tiny_data(), tiny_config(epochs=3)
+    drawn = NegativeSampler(data.train, seed=config.seed).sample_epoch(config.negatives, epoch=1)
+    method = Own({1: drawn}) if own else None
+    if own:
+        method.name = "own"
+    size, seeds = config.batch_size, Seeds(config.seed)
+    with EpochNegatives(data.train, method, config, by_user=True) as epochs:
+        wanted = batches(data.train, negatives=drawn, batch_size=size, seeds=seeds, epoch=1, by_user=True)
+        same(epochs.batches(1), wanted)
