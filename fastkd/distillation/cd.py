@@ -5,13 +5,10 @@ Lee et al., "Collaborative distillation for top-N recommendation" (ICDM'19).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd import ops
@@ -20,8 +17,8 @@ from fastkd.core.interactions import Interactions
 from fastkd.distillation.checks import at_least, device_of, finite, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import Cost, Shape, Work, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, counted_rows
-from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, block_scores, teacher_lists, user_blocks
+from fastkd.distillation.method import METHODS, LossParts, Step
+from fastkd.distillation.refresh import Window, Windowed, block_scores, teacher_lists, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -70,7 +67,7 @@ class CDConfig:
             raise ConfigError(f"update={self.update} is for guide=student; guide={self.guide} ranks once or never")
 
 
-class CD(Method):
+class CD(Windowed):
     """L = sum over rows and drawn items of BCEWithLogits(s_ui, sigma((t_ui + T2) / T1)).
 
     Items are drawn with replacement, n per (epoch, user), from the guide's best M outside the training positives; rows
@@ -216,16 +213,10 @@ class CD(Method):
         loss = (per_user * weights).sum()
         return LossParts(kd=self.config.weight * loss, parts={"cd": loss.detach()})
 
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return what was drawn from the student's ranking in the current window."""
-        return self._window.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Restore :meth:`state_dict`, after ``prepare``; draws of another shape are refused."""
-        self._window.load_state_dict(state)
-        if state:
-            self._ids = self._window["ids"]
-            self._score()
+    def _read(self) -> None:
+        """Score restored draws again."""
+        self._ids = self._window["ids"]
+        self._score()
 
 
 METHODS.add(CD.name, CD)

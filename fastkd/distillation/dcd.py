@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd import ops
@@ -21,8 +20,8 @@ from fastkd.distillation._sides import flipped, listed, reduced
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import Cost, Shape, Work, distinct, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, weighted_entities
-from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, teacher_ids, teacher_lists, user_blocks
+from fastkd.distillation.method import METHODS, LossParts, Step
+from fastkd.distillation.refresh import Window, Windowed, teacher_ids, teacher_lists, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -85,7 +84,7 @@ def correction_weights(student_ranks: Tensor, temperature: float) -> tuple[Tenso
     return under, over
 
 
-class DCD(Method):
+class DCD(Windowed):
     """Two draws per user from the teacher's list: what the student under-estimates, and what it over-estimates.
 
     ``L(u)``: the relaxed Plackett-Luce loss of the under-estimated items in the teacher's order, with all the
@@ -206,16 +205,6 @@ class DCD(Method):
             )
         under, over = (self._window[f"{side}/{kind}"][rows].masked_fill_(empty.unsqueeze(1), -1) for kind in KINDS)
         return ops.relaxed_ranking_from_embeddings(vectors, table, under, over, validate=False, sparse_grad=sparse)
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return the lists in use and the epoch they were made for."""
-        return self._window.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Restore :meth:`state_dict`, after ``prepare``; lists of another shape are refused."""
-        self._window.load_state_dict(state)
-        if state:
-            self._read()
 
 
 METHODS.add(DCD.name, DCD)

@@ -6,13 +6,10 @@ paper of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd import ops
@@ -21,8 +18,8 @@ from fastkd.core.interactions import Interactions
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import Cost, Shape, Work, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, counted_rows
-from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, block_lists, block_scores, teacher_lists, user_blocks
+from fastkd.distillation.method import METHODS, LossParts, Step
+from fastkd.distillation.refresh import Window, Windowed, block_lists, block_scores, teacher_lists, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -58,7 +55,7 @@ class KDCEConfig:
             raise ConfigError("guide=catalogue has no list to leave items out of; use exclude_seen=False")
 
 
-class KDCE(Method):
+class KDCE(Windowed):
     """L = sum over rows of -sum_{i in C_u} softmax(t_u / T)_i log softmax(s_u / T)_i, both over the list C_u.
 
     Teacher and its scores are constants. With the student's list a teacher of lists is refused: it has no scores there.
@@ -151,16 +148,6 @@ class KDCE(Method):
             temperature=self.config.temperature,
             validate=False,
         )
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return the student's lists of the current window."""
-        return self._window.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Restore :meth:`state_dict`, after ``prepare``; lists of another shape are refused."""
-        self._window.load_state_dict(state)
-        if state:
-            self._read()
 
 
 METHODS.add(KDCE.name, KDCE)

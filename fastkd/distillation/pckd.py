@@ -7,13 +7,11 @@ sentence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastkd import ops
@@ -34,8 +32,8 @@ from fastkd.distillation._sides import listed
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive
 from fastkd.distillation.cost import Cost, Shape, distinct, held, ranking, storing
 from fastkd.distillation.entities import Entities, Reduction, counted_rows
-from fastkd.distillation.method import METHODS, LossParts, Method, OptimizerGroup, Step
-from fastkd.distillation.refresh import Window, block_lists, teacher_ids, user_blocks
+from fastkd.distillation.method import METHODS, LossParts, OptimizerGroup, Step
+from fastkd.distillation.refresh import Window, Windowed, block_lists, teacher_ids, user_blocks
 from fastkd.models.protocol import Recommender
 from fastkd.models.teacher import Teacher
 
@@ -75,7 +73,7 @@ class PCKDConfig(RoutingConfig):
         at_least(self.listed, top=self.top)
 
 
-class PCKD(Method):
+class PCKD(Windowed):
     """L = DE's loss + alpha R, where R keeps the order of a user's items through the projectors.
 
     Scores: a_ui = <p_u, q_i> before and b_ui = <P_U(p_u), P_I(q_i)> behind them. R_list = sum over rows of the cross
@@ -222,14 +220,6 @@ class PCKD(Method):
     def modules(self) -> dict[str, nn.Module]:
         """Return the experts of users and items as one module."""
         return {"experts": self._experts.modules}
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return a student guide's lists of the current window."""
-        return self._window.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Restore :meth:`state_dict`, after ``prepare``; lists of another shape are refused."""
-        self._window.load_state_dict(state)
 
 
 METHODS.add(PCKD.name, PCKD)

@@ -6,13 +6,10 @@ the formulas are those of the authors' code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd import ops
@@ -21,8 +18,8 @@ from fastkd.core.interactions import Interactions
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, counted_rows
-from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, block_lists, block_scores, teacher_ids, user_blocks
+from fastkd.distillation.method import METHODS, LossParts, Step
+from fastkd.distillation.refresh import Window, Windowed, block_lists, block_scores, teacher_ids, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -81,7 +78,7 @@ class Lists(NamedTuple):
     mixed: Tensor
 
 
-class RCEKD(Method):
+class RCEKD(Windowed):
     """L = sum over rows of (1 - w_u) CE(Q_S) + w_u CE(A_u + (Q_T minus A_u minus Q_S)).
 
     CE(I) = -sum_I softmax_I(t / tau) log softmax_I(s / tau); Q_T, Q_S the best K items of the teacher (once) and of the
@@ -194,16 +191,6 @@ class RCEKD(Method):
             validate=False,
             sparse_grad=tables.sparse,
         )
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return the student's lists and the draws of the current window."""
-        return self._window.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Restore :meth:`state_dict`, after ``prepare``; lists of another shape are refused."""
-        self._window.load_state_dict(state)
-        if state:
-            self._read()
 
 
 METHODS.add(RCEKD.name, RCEKD)

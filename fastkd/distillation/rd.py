@@ -6,13 +6,10 @@ Tang and Wang, "Ranking distillation: learning compact ranking models with high 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd import ops
@@ -20,8 +17,8 @@ from fastkd.core.interactions import Interactions
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, counted_rows
-from fastkd.distillation.method import METHODS, LossParts, Method, Step
-from fastkd.distillation.refresh import Window, teacher_ids, user_blocks
+from fastkd.distillation.method import METHODS, LossParts, Step
+from fastkd.distillation.refresh import Window, Windowed, teacher_ids, user_blocks
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
@@ -82,7 +79,7 @@ def hybrid_weights(position: Tensor, ranks: Tensor, mu: float, *, renormalize: b
     return torch.where(total > 0, weights / total.where(total > 0, 1.0), 0.0)
 
 
-class RD(Method):
+class RD(Windowed):
     """L = -sum over rows of sum_r w_r log sigma(s_{pi_r}), pi the teacher's best K outside the training positives.
 
     rhat_r = floor((N - 1) #{d : s_d > s_{pi_r}} / n) + 1 from n items drawn uniformly, with replacement, from those the
@@ -157,14 +154,6 @@ class RD(Method):
         others = ops.gather_dot(vectors, tables.items, drawn, validate=False).sort(dim=1).values
         above = n - torch.searchsorted(others, scores, right=True)
         return (self._train.num_items - 1) * above // n + 1
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return the exact ranks of the current window, where they are used."""
-        return self._window.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Restore :meth:`state_dict`, after ``prepare``; ranks of another shape are refused."""
-        self._window.load_state_dict(state)
 
 
 METHODS.add(RD.name, RD)

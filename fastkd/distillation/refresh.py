@@ -141,3 +141,22 @@ class Window:
             name: torch.from_numpy(np.array(state[name], dtype=np.int32)).to(self._device) for name in self._shapes
         }
         self._start = int(state["start"][0])
+
+
+class Windowed(Method):
+    """A method whose whole state is the tables of ``self._window``, which ``prepare`` makes."""
+
+    _window: Window
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the tables in use and the epoch they were made at."""
+        return self._window.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Restore :meth:`state_dict`, after ``prepare``; tables of another shape are refused."""
+        self._window.load_state_dict(state)
+        if state:
+            self._read()
+
+    def _read(self) -> None:
+        """Take up what has been restored, where steps need more than the tables."""

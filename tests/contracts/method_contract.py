@@ -16,9 +16,9 @@ from fastkd.core.errors import ConfigError, FastKDError, TeacherError
 from fastkd.distillation import METHODS, Shape, build_method
 from fastkd.models import EmbeddingTeacher, ListTeacher, ModelConfig, ModelTeacher, Tables, Teacher, build_model
 from fastkd.models.bpr_mf import BPRMF
+from tests.contracts.interactions import random_interactions
 from tests.contracts.method_extremes import MethodExtremes
 from tests.contracts.method_world import World
-from tests.contracts.model_contract import random_interactions
 
 
 class Hiding(BPRMF):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from fastkd import Interactions
 from fastkd.core.errors import DataError
 from fastkd.models import ModelTeacher, Recommender
-from tests.contracts.model_contract import random_interactions
+from tests.contracts.interactions import random_interactions
 
 
 def scale_scores(model: Recommender, scale: float) -> None:

@@ -1,34 +1,23 @@
-"""What every recommender must hold; a model's tests inherit it and name the model."""
+"""What a model of one vector per user and item holds beyond every recommender; its tests inherit it and name it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, save
 
 from fastkd import Interactions, Seeds
 from fastkd.core.errors import ConfigError
 from fastkd.models import ModelConfig, Recommender, build_model
+from tests.contracts.interactions import random_interactions
+from tests.contracts.recommender_contract import RecommenderContract
 
 
-def random_interactions(num_users: int = 23, num_items: int = 37, per_user: int = 5, seed: int = 0) -> Interactions:
-    """Interactions with distinct items per user; the last item belongs to nobody."""
-    random = np.random.default_rng(seed)
-    items = np.argsort(random.random((num_users, num_items - 1)), axis=1)[:, :per_user]
-    users = np.repeat(np.arange(num_users), per_user)
-    return Interactions.from_pairs(users, items.ravel(), num_users=num_users, num_items=num_items)
+class ModelContract(RecommenderContract):
+    """Inherit, set ``name`` and ``init_std``."""
 
-
-class ModelContract:
-    """Inherit, set ``name``."""
-
-    name: str
     init_std: float
-
-    @pytest.fixture
-    def train(self) -> Interactions:
-        return random_interactions()
+    beats = 0.2
 
     def build(self, train: Interactions, seed: int = 3, **options: object) -> Recommender:
         return build_model(ModelConfig(name=self.name, **{"dim": 7, **options}), train, Seeds(seed))
@@ -41,22 +30,6 @@ class ModelContract:
         assert (model.num_users, model.num_items, model.dim) == (23, 37, 7)
         assert tables.users.dtype == tables.items.dtype == torch.float32
 
-    def test_init_is_a_function_of_the_seeds(self, train):
-        torch.manual_seed(1)
-        first = self.build(train).state_dict()
-        torch.manual_seed(2)
-        torch.rand(10)
-        again, other = self.build(train).state_dict(), self.build(train, seed=4).state_dict()
-        for name, value in first.items():
-            assert torch.equal(value, again[name])
-            assert not torch.equal(value, other[name])
-
-    def test_building_leaves_the_global_generators_alone(self, train):
-        torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-        self.build(train)
-        assert torch.equal(torch_state, torch.get_rng_state())
-        assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
-
     def test_init_has_the_published_spread(self):
         train = random_interactions(500, 700)
         for given, wanted in ((None, self.init_std), (0.3, 0.3)):
@@ -65,10 +38,6 @@ class ModelContract:
                 # 16000 draws: the standard error of the spread is 0.6 %.
                 assert parameter.std().item() == pytest.approx(wanted, rel=0.03)
                 assert abs(parameter.mean().item()) < 4 * wanted / np.sqrt(parameter.numel())
-
-    def test_users_and_items_start_apart(self, train):
-        parameters = [p.detach() for p in self.build(train).parameters()]
-        assert not torch.equal(parameters[0][:23], parameters[1][:23])
 
     def test_gradient_reaches_every_parameter(self, train):
         model = self.build(train)
@@ -91,16 +60,6 @@ class ModelContract:
         model = _CallTables(model)
         assert torch.autograd.gradcheck(loss, [p.detach().requires_grad_(True) for p in parameters])
 
-    def test_state_survives_safetensors(self, train):
-        model, other = self.build(train), self.build(train, seed=9)
-        other.load_state_dict(load(save(model.state_dict())))
-        assert torch.equal(model.tables().users, other.tables().users)
-        assert torch.equal(model.tables().items, other.tables().items)
-
-    def test_state_holds_parameters_only(self, train):
-        model = self.build(train)
-        assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
-
     @pytest.mark.parametrize("training", [True, False])
     def test_frozen_tables_are_the_same_values_without_a_graph(self, train, training):
         model = self.build(train).train(training)
@@ -113,12 +72,6 @@ class ModelContract:
 
     def test_count_of_parameters(self, train):
         assert self.build(train).num_parameters() == (23 + 37) * 7
-
-    def test_users_and_items_without_interactions_stay_finite(self):
-        train = Interactions.from_pairs([0], [2], num_users=3, num_items=5)
-        tables = self.build(train).tables()
-        assert torch.isfinite(tables.users).all()
-        assert torch.isfinite(tables.items).all()
 
     def test_no_interactions_at_all(self):
         model = self.build(Interactions.empty(2, 3))

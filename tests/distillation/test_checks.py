@@ -7,7 +7,7 @@ from fastkd import Seeds
 from fastkd.core.errors import ConfigError, TeacherError
 from fastkd.distillation import checks
 from fastkd.models import EmbeddingTeacher, ModelConfig, build_model
-from tests.contracts.model_contract import random_interactions
+from tests.contracts.interactions import random_interactions
 
 
 def test_numbers_are_refused_by_name_and_value():

@@ -12,8 +12,8 @@ from fastkd.distillation import _cooccurrence, build_method
 from fastkd.distillation._cooccurrence import cooccurrence_graph, rows_of
 from fastkd.distillation.freqd import Neighbourhood
 from fastkd.kernels.reference.graph_filter import spectrum
+from tests.contracts.interactions import random_interactions
 from tests.contracts.method_contract import MethodContract
-from tests.contracts.model_contract import random_interactions
 from tests.distillation.feature_golden import double, load, part, prepared
 from tests.distillation.golden_numbers import compare, golden
 

@@ -191,19 +191,6 @@ class TestHetComp(MethodContract):
         assert not self.world().method.uses_base_loss
         assert self.world(use_base_loss=True).method.uses_base_loss
 
-    def test_row_sparse_tables_get_the_same_gradient(self):
-        import dataclasses
-
-        gradients = []
-        for sparse in (False, True):
-            world = self.started()
-            tables = dataclasses.replace(world.student.tables(), sparse=sparse)
-            world.loss(world.batch(np.arange(60)), tables=tables).kd.backward()
-            parameters = (world.student.user_embedding, world.student.item_embedding)
-            gradients.append([p.grad.to_dense() if p.grad.is_sparse else p.grad for p in parameters])
-        for dense, rows in zip(*gradients, strict=True):
-            torch.testing.assert_close(dense, rows)
-
     def test_a_teacher_without_a_past_is_remarked_on(self):
         world = self.world()
         assert world.method.remarks(world.teacher) == ()

@@ -93,19 +93,6 @@ class TestIRRRD(MethodContract):
         values = [world.loss(world.batch(e), step=3).kd.item() for e in (entries, entries[::-1].copy())]
         assert values[0] == pytest.approx(values[1], rel=1e-6)
 
-    def test_row_sparse_gradients_are_the_dense_ones(self):
-        import dataclasses
-
-        gradients = []
-        for sparse in (False, True):
-            world = self.started()
-            tables = dataclasses.replace(world.student.tables(), sparse=sparse)
-            world.loss(world.batch(np.arange(60)), tables=tables).kd.backward()
-            parameters = (world.student.user_embedding, world.student.item_embedding)
-            gradients.append([p.grad.to_dense() if p.grad.is_sparse else p.grad for p in parameters])
-        for dense, rows in zip(*gradients, strict=True):
-            torch.testing.assert_close(dense, rows)
-
     @pytest.mark.parametrize("limit", [1, 400])
     def test_short_lists_on_the_item_side(self, limit):
         world = self.started(item_top=limit, item_ranked=1, item_unranked=40)

@@ -10,9 +10,9 @@ from fastkd import Seeds
 from fastkd.distillation import build_method, entities
 from fastkd.distillation.entities import Entities
 from fastkd.models import EmbeddingTeacher, ModelConfig, build_model
+from tests.contracts.interactions import random_interactions
 from tests.contracts.method_contract import MethodContract
 from tests.contracts.method_world import World
-from tests.contracts.model_contract import random_interactions
 
 CASES = {
     "de": {"experts": 3},

@@ -10,8 +10,8 @@ from fastkd.core.errors import ConfigError
 from fastkd.distillation import build_method
 from fastkd.distillation.phr import enriched
 from fastkd.models import Tables
+from tests.contracts.interactions import random_interactions
 from tests.contracts.method_contract import MethodContract
-from tests.contracts.model_contract import random_interactions
 from tests.distillation.feature_golden import load, part, prepared
 from tests.distillation.golden_numbers import compare, golden
 

@@ -5,7 +5,7 @@ import torch
 
 from fastkd import ops
 from fastkd.losses.catalogue import CatalogueDivergenceLoss, CatalogueSoftmaxLoss, SampledSoftmaxLoss
-from tests.contracts.op_contract import wave
+from tests.contracts.closeness import wave
 
 USERS, ITEMS = wave(3, 4, 0.3), wave(20, 4, 0.8)
 IDS, PROBS = torch.tensor([[1, 5], [0, -1], [2, 3]]), torch.tensor([[0.2, 0.6], [0.8, 0.0], [0.4, 0.4]])

@@ -5,7 +5,8 @@ import torch
 
 from fastkd import ops
 from fastkd.losses import BPRLoss, ListNetLoss, MarginLoss, RelaxedRankingLoss, SoftBCELoss, WeightedBCELoss
-from tests.contracts.op_contract import backends_of, wave
+from tests.contracts.closeness import wave
+from tests.contracts.op_contract import backends_of
 
 BACKENDS = backends_of("relaxed_ranking")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from tests.contracts.model_contract import ModelContract, random_interactions
+from tests.contracts.interactions import random_interactions
+from tests.contracts.model_contract import ModelContract
 
 
 class TestBPRMF(ModelContract):

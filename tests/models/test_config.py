@@ -6,7 +6,7 @@ from fastkd import Seeds
 from fastkd.core.config import from_mapping
 from fastkd.core.errors import ConfigError
 from fastkd.models import BPRMF, MODELS, LightGCN, ModelConfig, build_model, model_mapping
-from tests.contracts.model_contract import random_interactions
+from tests.contracts.interactions import random_interactions
 
 
 def test_registry_builds_each_model():

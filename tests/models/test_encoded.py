@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastkd import Interactions
 from fastkd.models import encoded
 from fastkd.models.encoded import EncodedTables, History
-from tests.contracts.model_contract import random_interactions
+from tests.contracts.interactions import random_interactions
 
 
 @settings(deadline=None, max_examples=30)

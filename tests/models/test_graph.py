@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fastkd import Interactions
 from fastkd.models.graph import BipartiteGraph
-from tests.contracts.model_contract import random_interactions
+from tests.contracts.interactions import random_interactions
 from tests.models.test_lightgcn import dense_adjacency
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from fastkd import Interactions, Seeds
-from tests.contracts.model_contract import ModelContract, random_interactions
+from tests.contracts.interactions import random_interactions
+from tests.contracts.model_contract import ModelContract
 
 
 def dense_adjacency(train: Interactions) -> np.ndarray:

@@ -9,7 +9,7 @@ from fastkd.distillation import build_method
 from fastkd.evaluation import EvalConfig, evaluate
 from fastkd.models import ModelConfig, ModelTeacher, PairRecommender, build_model, pairs
 from fastkd.training import Trainer, TrainingConfig
-from tests.contracts.model_contract import random_interactions
+from tests.contracts.interactions import random_interactions
 from tests.training.tiny_run import EVALUATION, tiny_data
 
 

@@ -9,7 +9,7 @@ from fastkd import Interactions, Seeds
 from fastkd.core.errors import TeacherError
 from fastkd.models import EmbeddingTeacher, ModelConfig, ModelTeacher, Recommender, Tables, build_model
 from fastkd.models import teacher as teacher_module
-from tests.contracts.model_contract import random_interactions
+from tests.contracts.interactions import random_interactions
 
 
 class NoisyInTraining(Recommender):

@@ -15,7 +15,7 @@ from fastkd.models import (
     rank_consensus,
     save_tables,
 )
-from tests.contracts.model_contract import random_interactions
+from tests.contracts.interactions import random_interactions
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fastkd.core.interactions import Interactions
 from fastkd.ops import catalogue_logsumexp
-from tests.contracts.op_contract import OpContract, assert_near, backends_of, device_of, wave
+from tests.contracts.closeness import assert_near, wave
+from tests.contracts.op_contract import OpContract, backends_of, device_of
 from tests.ops.catalogue_cases import ITEMS, HalfPrecision, excluded_for, small_tiles, tables_for
 
 BACKENDS = backends_of("catalogue_logsumexp")

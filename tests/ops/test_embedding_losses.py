@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastkd import ops
-from tests.contracts.op_contract import assert_near
+from tests.contracts.closeness import assert_near
 
 N, ROWS = 12, 3
 IDS = torch.tensor([[0, 4, 11], [2, -1, 2], [7, 8, 9]])

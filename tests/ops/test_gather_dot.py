@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.ops import gather_dot
-from tests.contracts.op_contract import OpContract, assert_near, backends_of, wave
+from tests.contracts.closeness import assert_near, wave
+from tests.contracts.op_contract import OpContract, backends_of
 
 BACKENDS = backends_of("gather_dot")
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastkd.ops import lambda_pairs
-from tests.contracts.op_contract import OpContract, assert_near, backends_of, interpreted, pad, wave
+from tests.contracts.closeness import assert_near, pad, wave
+from tests.contracts.op_contract import OpContract, backends_of, interpreted
 
 BACKENDS = backends_of("lambda_pairs")
 KINDS = ("lambdarank", "lambdaloss", "uniform")

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.ops import listnet
-from tests.contracts.op_contract import OpContract, assert_near, backends_of, pad, wave
+from tests.contracts.closeness import assert_near, pad, wave
+from tests.contracts.op_contract import OpContract, backends_of
 
 BACKENDS = backends_of("listnet")
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastkd.ops import gather_dot, listnet, listnet_from_embeddings
-from tests.contracts.op_contract import OpContract, assert_near, backends_of, wave
+from tests.contracts.closeness import assert_near, wave
+from tests.contracts.op_contract import OpContract, backends_of
 from tests.ops.test_listnet import by_hand
 
 OP = "listnet_from_embeddings"

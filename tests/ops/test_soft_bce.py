@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastkd.ops import soft_bce, weighted_bce
-from tests.contracts.op_contract import OpContract, assert_near, backends_of, pad, wave
+from tests.contracts.closeness import assert_near, pad, wave
+from tests.contracts.op_contract import OpContract, backends_of
 
 BACKENDS = backends_of("soft_bce")
 TEMPERATURE, SHIFT = 1.7, 0.3

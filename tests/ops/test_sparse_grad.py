@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastkd import ops
-from tests.contracts.op_contract import BACKENDS, assert_near, device_of
+from tests.contracts.closeness import assert_near
+from tests.contracts.op_contract import BACKENDS, device_of
 
 ITEMS, ROWS, DIM = 40, 6, 5
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastkd.ops import prototype_distance, topology_distance
 from fastkd.ops import topology_distance as function
-from tests.contracts.op_contract import wave
+from tests.contracts.closeness import wave
 
 
 def vectors(n: int, narrow: int = 3, wide: int = 5, *, seed: int = 0, dtype=torch.float64):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastkd.ops import weighted_bce
-from tests.contracts.op_contract import OpContract, backends_of, pad, wave
+from tests.contracts.closeness import pad, wave
+from tests.contracts.op_contract import OpContract, backends_of
 
 BACKENDS = backends_of("weighted_bce")
 
