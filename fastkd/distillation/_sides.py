@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fastkd.core.interactions import Interactions
 from fastkd.distillation.entities import Entities, weighted_entities
 from fastkd.models.teacher import EmbeddingTeacher, Teacher
 
@@ -36,3 +38,17 @@ def reduced(values: Tensor, weights: Tensor, reduction: str) -> Tensor:
     """Return the sum of ``values * weights``, or with ``"mean"`` that over the number of weights that are not 0."""
     total = (values * weights).sum()
     return total if reduction == "sum" else total / (weights > 0).sum().clamp(min=1)
+
+
+def with_lists(train: Interactions, lists: Tensor) -> Interactions:
+    """Return the pairs of ``train`` and those of each user's list Int[U, L], padded with -1."""
+    rows, pointers = [], [np.zeros(1, dtype=np.int64)]
+    for block in stretches(train.num_users, BLOCK):
+        seen = train.rows(np.arange(block.start, block.stop))
+        more = lists[block.start : block.stop].cpu().numpy()
+        user, slot = np.nonzero(more >= 0)
+        listed = Interactions.from_pairs(user, more[user, slot], num_users=len(block), num_items=train.num_items)
+        both = seen.union(listed)
+        rows.append(both.indices)
+        pointers.append(both.indptr[1:] + pointers[-1][-1])
+    return Interactions(np.concatenate(pointers), np.concatenate(rows), train.num_items)

@@ -19,7 +19,7 @@ from fastkd import ops
 from fastkd.core.errors import CheckpointError, ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.distillation._draws import shuffled_heads
-from fastkd.distillation._sides import BLOCK, reduced, stretches
+from fastkd.distillation._sides import BLOCK, reduced, stretches, with_lists
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import VALUE, Cost, Shape, Work, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction, weighted_entities
@@ -136,7 +136,7 @@ class HetComp(Method):
             refresh=ranking(at.users, at.items, at.dim) + storing(at.users, config.ranked),
             every=config.update,
             step=sweep + scoring(at.batch_users, config.ranked + config.positives, at.dim),
-            memory=held(at.users, lists + config.ranked + config.positives),
+            memory=held(at.users, lists + 2 * config.ranked + config.positives) + VALUE * at.interactions,
         )
 
     @property
@@ -160,7 +160,6 @@ class HetComp(Method):
         config = self.config
         same_shape(teacher, student, train)
         self._device, self._train = device_of(student), train
-        self._widest = int(train.degrees().max(initial=0))
         chosen = [_spread(member.checkpoints, config.states) for member in teacher.members]
         self._lists = self._state_lists(chosen)
         at = shuffled_heads(train.indptr, config.positives, self.seeds.key("hetcomp/positives"))
@@ -198,7 +197,7 @@ class HetComp(Method):
             self._moved_at = epoch
         if len(self._targets) == 0:
             self._merge()
-        self._is_final = self.final
+            self._aim(final=self.final)
 
     def _move(self, epoch: int, tables: Tables) -> None:
         """Compare each user's list with the next state of each teacher and advance those who came close."""
@@ -241,36 +240,29 @@ class HetComp(Method):
             targets.append(rank_consensus(present, self.config.ranked, decay=self.config.decay).ids.to(torch.int32))
         self._targets = torch.cat(targets).to(self._device)
 
+    def _aim(self, *, final: bool) -> None:
+        """Choose the loss, the targets it takes, and what its sum over the other items leaves out."""
+        self._is_final = final
+        self._listed = self._targets[:, : max(1, self.config.ranked // 2)] if final else self._targets
+        self._hidden = with_lists(self._train, self._listed)
+
     def loss(self, step: Step) -> LossParts:
         """Return weight * reduction over distinct users of the early or the final loss."""
         config, tables = self.config, step.tables
         users, weights = weighted_entities([step.batch.users])
-        half, head = max(1, config.ranked // 2), max(1, config.ranked // 10)
-        targets = self._targets[users].long()
-        if self._is_final:
-            targets = targets[:, :half]
+        head = max(1, config.ranked // 10)
+        targets = self._listed[users].long()
         positives, vectors = self._positives[users].long(), tables.user_vectors(users)
         ids = torch.cat([positives, targets], 1)
         scores = ops.gather_dot(vectors, tables.items, ids, validate=False, sparse_grad=tables.sparse)
         chosen, wanted = torch.split_with_sizes(scores, [positives.shape[1], targets.shape[1]], 1)
-        hidden = torch.cat([self._seen(users), targets], 1)
-        others = ops.catalogue_logsumexp(vectors, tables.items, hidden, validate=False)
+        others = ops.catalogue_logsumexp(vectors, tables.items, (self._hidden, users), validate=False)
         if self._is_final:
             per_user, factor, name = final_loss(chosen, wanted, others, head), 1.0, "hetcomp_rank"
         else:
             per_user, factor, name = early_loss(chosen, wanted, others), config.early_factor, "hetcomp_over"
         loss = reduced(per_user, weights, config.reduction)
         return LossParts(kd=config.weight * factor * loss, parts={name: loss.detach()})
-
-    def _seen(self, users: Tensor) -> Tensor:
-        """Return the training items of ``users``, padded with -1; a GPU is not asked how many are needed."""
-        indptr, indices = self._train.to_torch(users.device)
-        first = indptr[users]
-        degrees = indptr[users + 1] - first
-        width = self._widest if users.is_cuda else int(degrees.max()) if len(users) else 0
-        slots = torch.arange(width, device=users.device)
-        at = (first.unsqueeze(1) + slots).clamp(max=max(len(indices) - 1, 0))
-        return indices[at].long().masked_fill(slots >= degrees.unsqueeze(1), -1)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return every user's states, last distances, and the epoch of the last move."""

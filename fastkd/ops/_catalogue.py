@@ -27,7 +27,7 @@ from fastkd.ops._library import (
 )
 from fastkd.ops.rank_topk import check_exclude
 
-Exclude = Interactions | Tensor | None
+Exclude = Interactions | tuple[Interactions, Tensor] | Tensor | None
 Op = Callable[..., Any]
 
 _SUM_TOLERANCE = 1e-3
@@ -68,21 +68,47 @@ def check_bias(item_bias: Tensor | None, items: Tensor) -> None:
 def exclusion(
     exclude: Exclude, users: Tensor, num_items: int, *, validate: bool
 ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Return (indptr Int64[B + 1], indices [nnz] ascending in a row), padding as an id past the catalogue."""
+    """Return (bounds Int64[B, 2], indices): ``indices[bounds[b, 0] : bounds[b, 1]]`` are left out, ascending.
+
+    Padding is an id past the catalogue.
+    """
     if exclude is None:
         return None, None
+    if isinstance(exclude, tuple):
+        return _rows_of(*exclude, users, num_items, validate=validate)
     if isinstance(exclude, Interactions):
         check_exclude(exclude, users.shape[0], num_items)
-        return exclude.to_torch(users.device)
+        indptr, indices = exclude.to_torch(users.device)
+        return torch.stack([indptr[:-1], indptr[1:]], 1), indices
     if not isinstance(exclude, Tensor):
-        raise TypeError(f"exclude must be Interactions or ids Int64[B E], got {type(exclude).__name__}")
+        raise TypeError(
+            "exclude must be Interactions, (Interactions, rows Int64[B]) or ids Int64[B E], "
+            f"got {type(exclude).__name__}"
+        )
     check_ids("exclude", exclude, "B E")
     check_rows("users", users, "exclude", exclude)
     if validate:
         check_range("exclude", exclude, num_items)
     rows, width = exclude.shape
     ids = torch.where(exclude < 0, num_items, exclude.long()).sort(dim=1).values
-    return torch.arange(rows + 1, device=ids.device) * width, ids.reshape(-1)
+    first = torch.arange(rows, device=ids.device) * width
+    return torch.stack([first, first + width], 1), ids.reshape(-1)
+
+
+def _rows_of(
+    interactions: Interactions, rows: Tensor, users: Tensor, num_items: int, *, validate: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the exclusion that points into ``interactions``: nothing is gathered, whatever the rows' lengths."""
+    check_exclude(interactions, interactions.num_users, num_items)
+    check_ids("rows of exclude", rows, "B")
+    check_rows("users", users, "rows of exclude", rows)
+    if validate and not torch.compiler.is_compiling() and rows.numel():
+        low, high = (int(row) for row in rows.aminmax())
+        if low < 0 or high >= interactions.num_users:
+            wrong = low if low < 0 else high
+            raise ValueError(f"rows of exclude hold {wrong}, outside [0, {interactions.num_users})")
+    indptr, indices = interactions.to_torch(users.device)
+    return torch.stack([indptr[rows], indptr[rows + 1]], 1), indices
 
 
 def check_probabilities(ids: Tensor, probs: Tensor, tail_mass: float = 0.0) -> None:
@@ -109,9 +135,9 @@ def define_catalogue(name: str, constants: str) -> Op:
     """Define ``fastkd::<name>`` and ``fastkd::<name>_backward`` and return a call that gives the value alone.
 
     ``constants``: schema of what comes between the tables and the exclusion, e.g. ``"Tensor ids, "``. Call it with
-    (users, items, *constants, indptr, indices, bias, scale, backend).
+    (users, items, *constants, bounds, indices, bias, scale, backend).
     """
-    middle = f"Tensor users, Tensor items, {constants}Tensor? indptr, Tensor? indices, Tensor? bias, "
+    middle = f"Tensor users, Tensor items, {constants}Tensor? bounds, Tensor? indices, Tensor? bias, "
 
     def implementation(*args: Any) -> Any:
         *tensors, scale, gradient, backend = args

@@ -58,13 +58,13 @@ def list_reads(
 
 
 def catalogue_reads(
-    row: int, tables: Sequence[tuple[str, Tensor, str, Tensor]], indptr: Tensor | None, indices: Tensor | None,
+    row: int, tables: Sequence[tuple[str, Tensor, str, Tensor]], bounds: Tensor | None, indices: Tensor | None,
     item_bias: Tensor | None = None,
 ) -> Reads:  # fmt: skip
     """Return what a loss over all items that are not excluded read, of ``tables`` (name, users, name, items)."""
     allowed = torch.ones(len(tables[0][3]) + 1, dtype=torch.bool)
-    if indptr is not None and indices is not None:
-        allowed[indices[int(indptr[row]) : int(indptr[row + 1])].long()] = False
+    if bounds is not None and indices is not None:
+        allowed[indices[int(bounds[row, 0]) : int(bounds[row, 1])].long()] = False
     for user_name, users, item_name, items in tables:
         yield user_name, users, _only(row, users)
         yield item_name, items, allowed[:-1]

@@ -55,16 +55,16 @@ def catalogue_divergence(
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}.{did_you_mean(str(kind), KINDS)} Known: {', '.join(KINDS)}")
     scale = scale_of(temperature)
-    indptr, indices = exclusion(exclude, tables[0], tables[1].shape[0], validate=validate)
+    bounds, indices = exclusion(exclude, tables[0], tables[1].shape[0], validate=validate)
     chosen = choose("catalogue_divergence", backend, tables[0].device.type)
     if chosen == "reference":
-        loss = reference.catalogue_divergence(*tables, indptr, indices, kind=kind, scale=scale)
+        loss = reference.catalogue_divergence(*tables, bounds, indices, kind=kind, scale=scale)
     else:
-        loss = _call(*tables, indptr, indices, kind, scale, chosen)
+        loss = _call(*tables, bounds, indices, kind, scale, chosen)
     if validate:
         pairs = [(f"{who} users", users, f"{who} items", items)
                  for who, (users, items) in (("student", student), ("teacher", teacher))]  # fmt: skip
-        refuse_nan(loss, lambda b: catalogue_reads(b, pairs, indptr, indices))
+        refuse_nan(loss, lambda b: catalogue_reads(b, pairs, bounds, indices))
     return loss
 
 
@@ -142,7 +142,7 @@ def _fake_backward(upstream: Tensor, users: Tensor, items: Tensor, *others: Any)
     return users.new_empty(user_shape), items.new_empty(item_shape)
 
 
-_TABLES = "Tensor users, Tensor items, Tensor teacher_users, Tensor teacher_items, Tensor? indptr, Tensor? indices, "
+_TABLES = "Tensor users, Tensor items, Tensor teacher_users, Tensor teacher_items, Tensor? bounds, Tensor? indices, "
 _native = define(
     f"catalogue_divergence({_TABLES}str kind, float scale, str backend) -> (Tensor, Tensor)",
     implementation=_launch,

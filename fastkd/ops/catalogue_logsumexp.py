@@ -24,7 +24,8 @@ def catalogue_logsumexp(
 
     ``users``: Float[B, D]. ``items``: Float[N, D], the whole catalogue.
     ``exclude``: items left out of the sum, exactly and not subtracted afterwards: Int[B, E], padded with -1, in any
-    order, repeats allowed; or :class:`~fastkd.core.Interactions`, row b for ``users[b]``.
+    order, repeats allowed; or :class:`~fastkd.core.Interactions`, row b for ``users[b]``; or a pair (Interactions,
+    rows Int64[B]), row ``rows[b]`` for ``users[b]``: a batch of users points into everybody's lists, nothing is copied.
     ``temperature``: positive. ``item_bias``: Float[N], a constant; -inf leaves an item out for everybody.
     ``validate``: refuse excluded ids outside [-1, N), for which a GPU is waited for; on the CPU also a value that comes
     out NaN, naming the NaN or infinity that made it.
@@ -39,15 +40,15 @@ def catalogue_logsumexp(
     check_tables(users, items)
     check_bias(item_bias, items)
     scale = scale_of(temperature)
-    indptr, indices = exclusion(exclude, users, items.shape[0], validate=validate)
+    bounds, indices = exclusion(exclude, users, items.shape[0], validate=validate)
     chosen = choose("catalogue_logsumexp", backend, users.device.type)
     if chosen == "reference":
-        value = reference.catalogue_logsumexp(users, items, indptr, indices, item_bias, scale=scale)
+        value = reference.catalogue_logsumexp(users, items, bounds, indices, item_bias, scale=scale)
     else:
-        value = _call(users, items, indptr, indices, item_bias, scale, chosen)
+        value = _call(users, items, bounds, indices, item_bias, scale, chosen)
     if validate:
         tables = [("users", users, "items", items)]
-        refuse_nan(value, lambda b: catalogue_reads(b, tables, indptr, indices, item_bias))
+        refuse_nan(value, lambda b: catalogue_reads(b, tables, bounds, indices, item_bias))
     return value
 
 

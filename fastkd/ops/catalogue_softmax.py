@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastkd.core.interactions import Interactions
 from fastkd.kernels.reference import catalogue_softmax as reference
+from fastkd.kernels.reference._catalogue import entries
 from fastkd.ops._catalogue import (
     Exclude,
     check_bias,
@@ -59,23 +59,23 @@ def catalogue_softmax(
     _check(users, items, target_ids, target_probs, item_bias)
     scale, rows = scale_of(temperature), items.shape[0]
     _check_tail(tail_mass)
-    indptr, indices = exclusion(exclude, users, rows, validate=validate)
+    bounds, indices = exclusion(exclude, users, rows, validate=validate)
     if validate and not torch.compiler.is_compiling():
         check_range("target_ids", target_ids, rows)
         check_probabilities(target_ids, target_probs, tail_mass)
-        _check_allowed(target_ids, target_probs, indptr, indices, rows)
+        _check_allowed(target_ids, target_probs, bounds, indices, rows)
     uniform, ids, coefficients = None, target_ids, target_probs
     if tail_mass:
         uniform, ids, coefficients = _tail(target_ids, target_probs, exclude, tail_mass, rows, validate=validate)
     chosen = choose("catalogue_softmax", backend, users.device.type)
-    arguments = (users, items, ids, coefficients, uniform, indptr, indices, item_bias)
+    arguments = (users, items, ids, coefficients, uniform, bounds, indices, item_bias)
     if chosen == "reference":
         loss = reference.catalogue_softmax(*arguments, scale=scale)
     else:
         loss = _call(*arguments, scale, chosen)
     if validate:
         tables = [("users", users, "items", items)]
-        refuse_nan(loss, lambda b: catalogue_reads(b, tables, indptr, indices, item_bias))
+        refuse_nan(loss, lambda b: catalogue_reads(b, tables, bounds, indices, item_bias))
     return loss
 
 
@@ -96,12 +96,12 @@ def _check_tail(tail_mass: float) -> None:
         raise ValueError(f"tail_mass must be in [0, 1), got {tail_mass}")
 
 
-def _check_allowed(ids: Tensor, probs: Tensor, indptr: Tensor | None, indices: Tensor | None, count: int) -> None:
-    if indptr is None or indices is None:
+def _check_allowed(ids: Tensor, probs: Tensor, bounds: Tensor | None, indices: Tensor | None, count: int) -> None:
+    if bounds is None or indices is None:
         return
-    rows = torch.repeat_interleave(torch.arange(len(ids), device=ids.device), indptr.diff())
+    rows, at = entries(bounds)
     targets = torch.arange(len(ids), device=ids.device).unsqueeze(1) * (count + 1) + ids
-    hit = torch.isin(targets, rows * (count + 1) + indices) & (ids >= 0) & (probs > 0)
+    hit = torch.isin(targets, rows * (count + 1) + indices[at]) & (ids >= 0) & (probs > 0)
     if hit.any():
         row, column = (int(i) for i in hit.nonzero()[0])
         raise ValueError(
@@ -142,12 +142,11 @@ def _padded(exclude: Exclude, ids: Tensor) -> Tensor:
         return ids.new_empty((ids.shape[0], 0), dtype=torch.int64)
     if isinstance(exclude, Tensor):
         return exclude.long().sort(dim=1).values
-    if not isinstance(exclude, Interactions):
-        raise TypeError(f"exclude must be Interactions or ids Int64[B E], got {type(exclude).__name__}")
-    indptr, indices = exclude.to_torch(ids.device)
-    width = int(exclude.degrees().max(initial=0))
-    at = indptr[:-1].unsqueeze(1) + torch.arange(width, device=ids.device)
-    inside = at < indptr[1:].unsqueeze(1)
+    interactions, rows = exclude if isinstance(exclude, tuple) else (exclude, torch.arange(len(ids), device=ids.device))
+    indptr, indices = interactions.to_torch(ids.device)
+    width = int(interactions.degrees().max(initial=0))
+    at = indptr[rows].unsqueeze(1) + torch.arange(width, device=ids.device)
+    inside = at < indptr[rows + 1].unsqueeze(1)
     if width == 0:
         return at
     return torch.where(inside, indices[at.clamp(max=len(indices) - 1)].long(), -1)

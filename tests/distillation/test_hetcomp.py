@@ -85,7 +85,7 @@ class TestHetComp(MethodContract):
         method = self.started(train=train, ranked=4, weight=case.weight, early_factor=case.factor).method
         method._positives, method._targets = ids(case.positives), ids(case.targets)
         assert not method._is_final
-        method._is_final = stage == "final"
+        method._aim(final=stage == "final")
         compare(method, SimpleNamespace(**getattr(case, stage)))
 
     def test_users_move_through_the_states_as_the_rule_says(self):
@@ -205,7 +205,7 @@ class TestHetComp(MethodContract):
         at = Shape(users=1000, items=5000, dim=8, teacher_dim=16, batch=64, interactions=9000)
         cost = module.HetComp.cost(HetCompConfig(), at)
         assert cost.prepare.flops == 4 * 2 * 1000 * 5000 * 16
-        assert cost.memory == 4 * 1000 * (400 + 110)
+        assert cost.memory == 4 * (1000 * (400 + 210) + 9000)
         assert cost.step.flops > 3 * 2 * 60 * 5000 * 8
 
     def test_states_are_taken_evenly(self):

@@ -64,12 +64,15 @@ def test_interactions_mean_the_same_as_padded_ids(backend):
     lists = [[i for i in row if i >= 0] for row in ids.tolist()]
     pairs = [(b, i) for b, row in enumerate(lists) for i in row]
     interactions = Interactions.from_pairs(*zip(*pairs, strict=True), num_users=5, num_items=ITEMS)
+    # The same lists as rows of somebody else's, in another order.
+    order = torch.tensor([4, 0, 3, 1, 2], device=users.device)
     results = []
-    for exclude in (ids, interactions):
+    for exclude in (ids, interactions, (interactions.rows(order.argsort().cpu().numpy()), order)):
         value = catalogue_logsumexp(users, items, exclude, backend=backend)
         results.append((value, *torch.autograd.grad(value.square().sum(), (users, items))))
-    for a, b in zip(*results, strict=True):
+    for a, b, c in zip(*results, strict=True):
         assert_near(a, b, hair=8)
+        assert torch.equal(b, c)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -124,8 +127,13 @@ def test_bad_arguments_are_named():
     users, items = torch.zeros(2, 3), torch.zeros(5, 3)
     with pytest.raises(ValueError, match=r"exclude holds 5, outside \[0, 5\)"):
         catalogue_logsumexp(users, items, torch.tensor([[5], [0]]))
-    with pytest.raises(TypeError, match="exclude must be Interactions or ids"):
+    with pytest.raises(TypeError, match=r"exclude must be Interactions, \(Interactions, rows Int64\[B\]\) or ids"):
         catalogue_logsumexp(users, items, [[1]])
+    for wrong, row in (([0, 3], 3), ([-1, 0], -1)):
+        with pytest.raises(ValueError, match=rf"rows of exclude hold {row}, outside \[0, 3\)"):
+            catalogue_logsumexp(users, items, (Interactions.empty(3, 5), torch.tensor(wrong)))
+    with pytest.raises(ValueError, match="users and rows of exclude must have the same number of rows"):
+        catalogue_logsumexp(users, items, (Interactions.empty(3, 5), torch.tensor([1])))
     with pytest.raises(ValueError, match="exclude has 3 rows for 2 users"):
         catalogue_logsumexp(users, items, Interactions.empty(3, 5))
     with pytest.raises(ValueError, match="temperature must be positive and finite, got 0"):

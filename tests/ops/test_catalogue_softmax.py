@@ -178,3 +178,20 @@ def test_no_matrix_of_users_by_items_on_the_gpu():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.cuda.max_memory_allocated() - before < 2 * items.numel() * 2 + (128 << 20)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_of_others_lists_are_the_lists(backend):
+    users, items = (t.float().to(device_of(backend)).requires_grad_() for t in tables_for(3, 1.0))
+    lists = Interactions.from_pairs([0, 0, 1, 3], [1, 4, 2, 0], num_users=4, num_items=len(items))
+    rows = torch.tensor([3, 1, 3], device=users.device)
+    ids, probs = torch.tensor([[5, 7], [1, -1], [3, 2]]), torch.tensor([[0.4, 0.5], [0.9, 0.0], [0.2, 0.7]])
+    target = ids.to(users.device), probs.to(users.device)
+    found = []
+    for exclude in (lists.rows(rows.cpu().numpy()), (lists, rows)):
+        loss = catalogue_softmax(users, items, *target, exclude=exclude, tail_mass=0.1, backend=backend)
+        found.append((loss, *torch.autograd.grad(loss.square().sum(), (users, items))))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match=r"target_ids\[1, 0\] is item 2, which is excluded"):
+        catalogue_softmax(users, items, target[0].clamp(min=2), target[1], exclude=(lists, rows), tail_mass=0.1)

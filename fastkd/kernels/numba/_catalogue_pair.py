@@ -31,7 +31,7 @@ _SUM = frozenset({"reassoc", "contract"})
 
 @jit()
 def pair_sums(
-    student: Floats, teacher: Floats, indptr: Ints, indices: Ints, first: int, kind: int, sums: Floats
+    student: Floats, teacher: Floats, bounds: Ints, indices: Ints, first: int, kind: int, sums: Floats
 ) -> None:
     """Add a tile to (top_s, top_t, mass_s, mass_t, sum of w d, of e^(s - top_s) (s - t)) [6, b].
 
@@ -42,7 +42,7 @@ def pair_sums(
     """
     empty = student[0, :0]
     for b in range(len(student)):
-        s, t, excluded = student[b], teacher[b], indices[indptr[b] : indptr[b + 1]]
+        s, t, excluded = student[b], teacher[b], indices[bounds[b, 0] : bounds[b, 1]]
         prepare(s, empty, excluded, first)
         prepare(t, empty, excluded, first)
         top_s, top_t = maximum(s), maximum(t)
@@ -103,12 +103,12 @@ def _sum_differences(s: Floats, t: Floats, top: Any) -> float:
 
 @jit(fastmath=set(_SUM))
 def pair_gaps(
-    student: Floats, teacher: Floats, indptr: Ints, indices: Ints, first: int, stats: Floats, gaps: Floats
+    student: Floats, teacher: Floats, bounds: Ints, indices: Ints, first: int, stats: Floats, gaps: Floats
 ) -> None:
     """Add ``sum p log(p / m)`` and ``sum q log(q / m)`` of a tile to ``gaps`` Float64[2, b], m = (p + q) / 2."""
     empty = student[0, :0]
     for b in range(len(student)):
-        s, t, excluded = student[b], teacher[b], indices[indptr[b] : indptr[b + 1]]
+        s, t, excluded = student[b], teacher[b], indices[bounds[b, 0] : bounds[b, 1]]
         prepare(s, empty, excluded, first)
         prepare(t, empty, excluded, first)
         zero, log2 = s.dtype.type(0), s.dtype.type(np.log(2.0))
@@ -128,12 +128,12 @@ def pair_gaps(
 
 @jit()
 def pair_weights(
-    student: Floats, teacher: Floats, indptr: Ints, indices: Ints, first: int, kind: int, stats: Floats, weights: Floats
+    student: Floats, teacher: Floats, bounds: Ints, indices: Ints, first: int, kind: int, stats: Floats, weights: Floats
 ) -> None:
     """Turn the student's tile into ``weight_u dloss_u/ds_ui``."""
     empty = student[0, :0]
     for b in range(len(student)):
-        s, t, excluded = student[b], teacher[b], indices[indptr[b] : indptr[b + 1]]
+        s, t, excluded = student[b], teacher[b], indices[bounds[b, 0] : bounds[b, 1]]
         prepare(s, empty, excluded, first)
         prepare(t, empty, excluded, first)
         if kind == REVERSE_KL:

@@ -1,7 +1,7 @@
 """The softmax over a whole catalogue, tile by tile: its log-sum-exp, its mean item vector, its item gradient.
 
 Shapes: B users, N items, D dimensions; a tile is b users x w items. ``users`` come scaled (divided by temperature).
-An exclusion is a CSR: ``indices[indptr[u]:indptr[u + 1]]`` ascending, ids past the catalogue mean nothing.
+An exclusion is ``indices[bounds[u, 0]:bounds[u, 1]]`` of user u, ascending; ids past the catalogue mean nothing.
 
 The softmax of user u is ``exp(s_ui - top_u) / mass_u``: kept apart, both are exact where their sum,
 ``log mass + top``, would round. A tile's sums are float32 in vector lanes, sums over tiles float64.
@@ -42,7 +42,7 @@ def softmax_sums(
         rows = slice(start, stop)
         total = means[part, rows] if mean else None
         first_last = item_range(part, parts, len(items))
-        _sweep(users[rows], items, first_last, (exclusion[0][start : stop + 1], exclusion[1]), bias,
+        _sweep(users[rows], items, first_last, (exclusion[0][start:stop], exclusion[1]), bias,
                (tops[part, rows], masses[part, rows], total))  # fmt: skip
 
     run_units(unit, parts * len(blocks))
@@ -93,7 +93,7 @@ def softmax_item_gradient(
             rows = out[first:last]
             for start, stop in tiles(0, len(users), USERS):
                 scores = scores_of(users[start:stop], items[first:last], memory)
-                _weigh(scores.numpy(), bias[first:last], exclusion[0][start : stop + 1], exclusion[1], first,
+                _weigh(scores.numpy(), bias[first:last], exclusion[0][start:stop], exclusion[1], first,
                        top[start:stop], weight[start:stop])  # fmt: skip
                 rows.addmm_(scores.T, users[start:stop])
 
@@ -130,13 +130,13 @@ def _exponentials(row: Floats, top: Any) -> Any:
 
 @jit()
 def _absorb(
-    scores: Floats, bias: Floats, indptr: Floats, indices: Floats, first: int,
+    scores: Floats, bias: Floats, bounds: Floats, indices: Floats, first: int,
     tops: Floats, masses: Floats, shrink: Floats,
 ) -> None:  # fmt: skip
     """Turn a tile of scores into exponentials relative to each user's largest score so far."""
     for b in range(len(scores)):
         row = scores[b]
-        prepare(row, bias, indices[indptr[b] : indptr[b + 1]], first)
+        prepare(row, bias, indices[bounds[b, 0] : bounds[b, 1]], first)
         best, before = maximum(row), tops[b]
         shrink[b] = 1
         if best <= before:
@@ -163,7 +163,7 @@ def add_product(total: Floats, product: Floats, shrink: Floats) -> None:
 
 @jit(fastmath={"contract"})
 def _weigh(
-    scores: Floats, bias: Floats, indptr: Floats, indices: Floats, first: int, tops: Floats, weights: Floats
+    scores: Floats, bias: Floats, bounds: Floats, indices: Floats, first: int, tops: Floats, weights: Floats
 ) -> None:
     """Turn a tile of scores into ``weight_u exp(s - top_u)``."""
     for b in range(len(scores)):
@@ -171,6 +171,6 @@ def _weigh(
         if weight == 0:
             row[:] = 0
             continue
-        prepare(row, bias, indices[indptr[b] : indptr[b + 1]], first)
+        prepare(row, bias, indices[bounds[b, 0] : bounds[b, 1]], first)
         for j in range(len(row)):
             row[j] = weight * exp(row[j] - top)

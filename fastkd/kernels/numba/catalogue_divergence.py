@@ -28,7 +28,7 @@ def catalogue_divergence(
     items: Tensor,
     teacher_users: Tensor,
     teacher_items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     *,
     kind: str,
@@ -42,7 +42,7 @@ def catalogue_divergence(
     ``"reverse_kl"``, ``KL(p || m)`` for ``"jensen_shannon"``, else 0.
     """
     tables = _tables(users, items, teacher_users, teacher_items, scale)
-    exclusion = exclusion_of(indptr, indices, len(users))
+    exclusion = exclusion_of(bounds, indices, len(users))
     sums = _sweep_sums(tables, exclusion, kind)
     loss, stats = new((len(users),), dtype=tables[0].dtype), new((6, len(users)), dtype=tables[0].dtype)
     empty = sums[2] == 0
@@ -66,7 +66,7 @@ def catalogue_divergence_backward(
     items: Tensor,
     teacher_users: Tensor,
     teacher_items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     stats: Tensor,
     *,
@@ -84,7 +84,7 @@ def catalogue_divergence_backward(
     weight = upstream.detach().to(dtype).numpy()
     parts = splits(len(items), 8 * users.numel())
     sums = np.zeros((parts, *users.shape) if need_users else (0, 0, 0))
-    exclusion = exclusion_of(indptr, indices, len(users))
+    exclusion = exclusion_of(bounds, indices, len(users))
     _sweep_gradients(tables, exclusion, kind, (stats.numpy(), weight), sums, item_grad, parts)
     if need_users:
         user_grad[:] = scale * sums.sum(axis=0)
@@ -123,7 +123,7 @@ def _sweep_sums(tables: Tables, exclusion: Exclusion, kind: str) -> Floats:
         for first, last in tiles(0, len(items), ITEMS):
             student = scores_of(users[start:stop], items[first:last], memory[0])
             teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
-            pair_sums(student.numpy(), teacher.numpy(), exclusion[0][start : stop + 1], exclusion[1], first,
+            pair_sums(student.numpy(), teacher.numpy(), exclusion[0][start:stop], exclusion[1], first,
                       KINDS[kind], part)  # fmt: skip
         sums[:, start:stop] = part
 
@@ -143,7 +143,7 @@ def _sweep_gaps(tables: Tables, exclusion: Exclusion, stats: Floats) -> Floats:
         for first, last in tiles(0, len(items), ITEMS):
             student = scores_of(users[start:stop], items[first:last], memory[0])
             teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
-            pair_gaps(student.numpy(), teacher.numpy(), exclusion[0][start : stop + 1], exclusion[1], first,
+            pair_gaps(student.numpy(), teacher.numpy(), exclusion[0][start:stop], exclusion[1], first,
                       stats[:, start:stop], part)  # fmt: skip
         gaps[:, start:stop] = part
 
@@ -168,7 +168,7 @@ def _sweep_gradients(
             for start, stop in tiles(0, len(users), USERS):
                 student = scores_of(users[start:stop], items[first:last], memory[0])
                 teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
-                pair_weights(student.numpy(), teacher.numpy(), exclusion[0][start : stop + 1], exclusion[1], first,
+                pair_weights(student.numpy(), teacher.numpy(), exclusion[0][start:stop], exclusion[1], first,
                              KINDS[kind], stats[:, start:stop], weight[start:stop])  # fmt: skip
                 if len(gradient):
                     gradient[first:last].addmm_(student.T, users[start:stop])

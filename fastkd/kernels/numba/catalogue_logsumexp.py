@@ -14,7 +14,7 @@ from fastkd.kernels.numba.catalogue_softmax import bias_of, exclusion_of, rows_o
 def catalogue_logsumexp(
     users: Tensor,
     items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     *,
@@ -24,7 +24,7 @@ def catalogue_logsumexp(
     """Return (log-sum-exp [B], its gradient to users [B, D] or [0, 0], top [B], share [B])."""
     dtype = compute_dtype(users, items)
     scaled, table = rows_of(users, dtype, scale), rows_of(items, dtype)
-    exclusion = exclusion_of(indptr, indices, len(users))
+    exclusion = exclusion_of(bounds, indices, len(users))
     top, mass, mean = softmax_sums(scaled, table, exclusion, bias_of(bias, dtype), mean=gradient)
     value, unit, share = (new(shape, dtype=dtype) for shape in (top.shape, mean.shape, top.shape))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -38,7 +38,7 @@ def catalogue_logsumexp_backward(
     upstream: Tensor,
     users: Tensor,
     items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     top: Tensor,
@@ -52,6 +52,6 @@ def catalogue_logsumexp_backward(
     out = torch.from_numpy(new(items.shape, dtype=dtype))
     out[:] = 0
     weight = torch.where(share == 0, 0, upstream.detach().to(dtype) * share)
-    exclusion = exclusion_of(indptr, indices, len(users))
+    exclusion = exclusion_of(bounds, indices, len(users))
     softmax_item_gradient(scaled, table, exclusion, bias_of(bias, dtype), top.numpy(), weight.numpy(), out)
     return out.to(items.dtype)

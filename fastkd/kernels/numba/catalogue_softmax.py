@@ -26,7 +26,7 @@ def catalogue_softmax(
     ids: Tensor,
     coefficients: Tensor,
     uniform: Tensor | None,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     *,
@@ -40,7 +40,7 @@ def catalogue_softmax(
     """
     dtype = compute_dtype(users, items)
     scaled, table, biases = rows_of(users, dtype, scale), rows_of(items, dtype), bias_of(bias, dtype)
-    exclusion = exclusion_of(indptr, indices, len(users))
+    exclusion = exclusion_of(bounds, indices, len(users))
     top, mass, mean = softmax_sums(scaled, table, exclusion, biases, mean=gradient)
     loss, total = np.zeros(len(users)), np.zeros(len(users))
     listed = np.zeros(mean.shape)
@@ -77,7 +77,7 @@ def catalogue_softmax_backward(
     ids: Tensor,
     coefficients: Tensor,
     uniform: Tensor | None,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     top: Tensor,
@@ -95,7 +95,7 @@ def catalogue_softmax_backward(
         start = -(scaled.T @ (grad * uniform.to(dtype)))
     out[:] = start
     weight = torch.where(share == 0, 0, grad * share)
-    exclusion = exclusion_of(indptr, indices, len(users))
+    exclusion = exclusion_of(bounds, indices, len(users))
     softmax_item_gradient(scaled, table, exclusion, biases, top.numpy(), weight.numpy(), out)
     add_target_gradient(
         scaled.numpy(), array(ids, ids.dtype), array(coefficients, dtype), array(grad, dtype), out.numpy()
@@ -114,8 +114,8 @@ def bias_of(bias: Tensor | None, dtype: torch.dtype) -> Floats:
     return array(torch.empty(0) if bias is None else bias, dtype)
 
 
-def exclusion_of(indptr: Tensor | None, indices: Tensor | None, rows: int) -> Exclusion:
+def exclusion_of(bounds: Tensor | None, indices: Tensor | None, rows: int) -> Exclusion:
     """Return the exclusion as arrays, of empty rows if there is none."""
-    if indptr is None or indices is None:
-        return np.zeros(rows + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    return array(indptr, torch.int64), array(indices, indices.dtype)
+    if bounds is None or indices is None:
+        return np.zeros((rows, 2), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    return array(bounds, torch.int64), array(indices, indices.dtype)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def catalogue_scores(
-    users: Tensor, items: Tensor, indptr: Tensor | None, indices: Tensor | None, bias: Tensor | None, scale: float
+    users: Tensor, items: Tensor, bounds: Tensor | None, indices: Tensor | None, bias: Tensor | None, scale: float
 ) -> Tensor:
     """Return ``z_ui = scale <users_u, items_i> + bias_i`` [B, N], -inf for what is excluded."""
     dtype = torch.promote_types(torch.promote_types(users.dtype, items.dtype), torch.float32)
@@ -15,17 +15,23 @@ def catalogue_scores(
         scores = users.to(dtype) @ items.to(dtype).T * scale
     if bias is not None:
         scores = scores + bias.to(dtype)
-    return without(scores, indptr, indices)
+    return without(scores, bounds, indices)
 
 
-def without(scores: Tensor, indptr: Tensor | None, indices: Tensor | None) -> Tensor:
+def without(scores: Tensor, bounds: Tensor | None, indices: Tensor | None) -> Tensor:
     """Return scores [B, N], -inf for what is excluded."""
-    if indptr is None or indices is None:
+    if bounds is None or indices is None:
         return scores
-    rows = torch.repeat_interleave(
-        torch.arange(scores.shape[0], device=scores.device), indptr.diff(), output_size=indices.shape[0]
-    )
+    rows, at = entries(bounds)
     # One column more, for padding.
     mask = torch.zeros(scores.shape[0], scores.shape[1] + 1, dtype=torch.bool, device=scores.device)
-    mask[rows, indices.long()] = True
+    mask[rows, indices[at].long()] = True
     return scores.masked_fill(mask[:, :-1], -torch.inf)
+
+
+def entries(bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the row of each entry, and where it stands, of rows ``bounds`` Int64[B, 2] (first, past the last)."""
+    lengths = bounds[:, 1] - bounds[:, 0]
+    rows = torch.repeat_interleave(torch.arange(len(lengths), device=bounds.device), lengths)
+    within = torch.arange(len(rows), device=bounds.device) - (lengths.cumsum(0) - lengths)[rows]
+    return rows, bounds[rows, 0] + within

@@ -15,15 +15,15 @@ def catalogue_divergence(
     items: Tensor,
     teacher_users: Tensor,
     teacher_items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     *,
     kind: str,
     scale: float,
 ) -> Tensor:
     """Return Float[B]; makes [B, N]. See :func:`fastkd.ops.catalogue_divergence`."""
-    student = catalogue_scores(users, items, indptr, indices, None, scale)
-    teacher = catalogue_scores(teacher_users, teacher_items, indptr, indices, None, scale)
+    student = catalogue_scores(users, items, bounds, indices, None, scale)
+    teacher = catalogue_scores(teacher_users, teacher_items, bounds, indices, None, scale)
     dtype = torch.promote_types(student.dtype, teacher.dtype)
     student, teacher = student.to(dtype), teacher.to(dtype)
     excluded = student == -torch.inf

@@ -8,7 +8,7 @@ from fastkd.kernels.reference._catalogue import catalogue_scores
 
 
 def catalogue_logsumexp(
-    users: Tensor, items: Tensor, indptr: Tensor | None, indices: Tensor | None, bias: Tensor | None, *, scale: float
+    users: Tensor, items: Tensor, bounds: Tensor | None, indices: Tensor | None, bias: Tensor | None, *, scale: float
 ) -> Tensor:
     """Return Float[B]; makes [B, N]. See :func:`fastkd.ops.catalogue_logsumexp`."""
-    return catalogue_scores(users, items, indptr, indices, bias, scale).logsumexp(1)
+    return catalogue_scores(users, items, bounds, indices, bias, scale).logsumexp(1)

@@ -14,7 +14,7 @@ def catalogue_softmax(
     ids: Tensor,
     coefficients: Tensor,
     uniform: Tensor | None,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     *,
@@ -25,7 +25,7 @@ def catalogue_softmax(
     ``q_bi`` is ``uniform_b`` plus the coefficients listed for item i.
     """
     scores = catalogue_scores(users, items, None, None, bias, scale)
-    total = without(scores, indptr, indices).logsumexp(1, keepdim=True)
+    total = without(scores, bounds, indices).logsumexp(1, keepdim=True)
     listed = ids >= 0
     dense = torch.zeros_like(scores).scatter_add(
         1, ids.long().clamp(min=0), torch.where(listed, coefficients, 0).to(scores.dtype)

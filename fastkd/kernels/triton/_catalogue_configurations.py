@@ -52,12 +52,12 @@ def _grouped(tiles: dict[int, Tiles]) -> list[tuple[str, tuple[int, ...], Tiles]
 
 
 def _common(tiles: Tiles, *, excluded: bool) -> dict[str, object]:
-    absent = {} if excluded else {"indptr": None, "indices": None}
+    absent = {} if excluded else {"bounds": None, "indices": None}
     return {"bias": None, **absent, **tiles.constants()}
 
 
 def _pointers(tables: str, sums: str, *, excluded: bool) -> dict[str, str]:
-    lists = {"indptr": "*i64", "indices": "*i32"} if excluded else {}
+    lists = {"bounds": "*i64", "indices": "*i32"} if excluded else {}
     return {"users": f"*{tables}", "items": f"*{tables}", **lists, "tops": f"*{sums}", "B": "i32", "N": "i32",
             "D": "i32", "scale": "fp32", "steps": "i32"}  # fmt: skip
 
@@ -124,7 +124,7 @@ def pair_configurations() -> tuple[Configuration, ...]:
 def _pair(
     name: str, dtype: torch.dtype, kind: int, widths: tuple[int, int], *, excluded: bool = False
 ) -> list[Configuration]:
-    tables, lists = _TYPES[dtype], {"indptr": "*i64", "indices": "*i32"}
+    tables, lists = _TYPES[dtype], {"bounds": "*i64", "indices": "*i32"}
     sizes = {"B": "i32", "N": "i32", "D": "i32", "E": "i32", "scale": "fp32", "steps": "i32"}
     signature = (
         dict.fromkeys(("users", "items", "t_users", "t_items"), f"*{tables}") | sizes | (lists if excluded else {})

@@ -66,7 +66,7 @@ def _weights(s, t, top_s, mass_s, top_t, mass_t, centre, upstream, KIND: tl.cons
 
 @triton.jit
 def pair_users(
-    users, items, t_users, t_items, indptr, indices, stats, upstream, sums, means, B, N, D, E, per_range, ranges,
+    users, items, t_users, t_items, bounds, indices, stats, upstream, sums, means, B, N, D, E, per_range, ranges,
     scale, steps, KIND: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, CHUNKS: tl.constexpr,
     BE: tl.constexpr, T_CHUNKS: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -100,14 +100,14 @@ def pair_users(
     if means is not None:
         weight = tl.load(upstream + rows, mask=rows < B, other=0.0)
     at, end = rows, rows
-    if indptr is not None:
-        at, end = first_excluded(indptr, indices, rows, B, start, steps)
+    if bounds is not None:
+        at, end = first_excluded(bounds, indices, rows, B, start, steps)
     for first in range(start, stop, BN):
         columns = first + tl.arange(0, BN)
         v, tv = load_rows(items, columns, N, chunk * BD, D, BD), load_rows(t_items, columns, N, 0, E, BE)
         s, t = _pair(u, users, tu, t_users, rows, B, v, items, tv, t_items, columns, N, D, E, scale, BD, CHUNKS, BE,
                      T_CHUNKS, EXACT, PRECISION)  # fmt: skip
-        if indptr is not None:
+        if bounds is not None:
             s, at = exclude(s, indices, at, end, first, columns, False)
             t = tl.where(s == float("-inf"), float("-inf"), t)
         if means is not None:
@@ -177,7 +177,7 @@ def _absorb_pair(s, t, top_s, top_t, mass_s, mass_t, mixed, apart, KIND: tl.cons
 
 @triton.jit
 def pair_items(
-    users, items, t_users, t_items, indptr, indices, stats, upstream, out, B, N, D, E, scale, steps,
+    users, items, t_users, t_items, bounds, indices, stats, upstream, out, B, N, D, E, scale, steps,
     KIND: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, CHUNKS: tl.constexpr,
     BE: tl.constexpr, T_CHUNKS: tl.constexpr, EXACT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -193,8 +193,8 @@ def pair_items(
         u, tu = load_rows(users, columns, B, chunk * BD, D, BD), load_rows(t_users, columns, B, 0, E, BE)
         s, t = _pair(v, items, tv, t_items, rows, N, u, users, tu, t_users, columns, B, D, E, scale, BD, CHUNKS, BE,
                      T_CHUNKS, EXACT, PRECISION)  # fmt: skip
-        if indptr is not None:
-            at, end = first_excluded(indptr, indices, columns, B, mine, steps)
+        if bounds is not None:
+            at, end = first_excluded(bounds, indices, columns, B, mine, steps)
             s, at = exclude(s, indices, at, end, mine, rows, True)
             t = tl.where(s == float("-inf"), float("-inf"), t)
         known = columns < B

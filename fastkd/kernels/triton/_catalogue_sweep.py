@@ -24,7 +24,7 @@ from fastkd.kernels.triton._catalogue_tile import (
 
 @triton.jit
 def sweep_users(
-    users, items, bias, indptr, indices, tops, masses, means, B, N, D, per_range, scale, steps,
+    users, items, bias, bounds, indices, tops, masses, means, B, N, D, per_range, scale, steps,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, CHUNKS: tl.constexpr,
     EXACT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -39,18 +39,18 @@ def sweep_users(
     mass = tl.zeros((BM,), kind)
     mean = tl.zeros((BM, BD), kind)
     at, end = rows, rows
-    if indptr is not None:
-        at, end = first_excluded(indptr, indices, rows, B, start, steps)
+    if bounds is not None:
+        at, end = first_excluded(bounds, indices, rows, B, start, steps)
     full = start + (tl.maximum(stop - start, 0) // BN) * BN
     for first in range(start, full, BN):
         top, mass, mean, at = _absorb(
             users, items, bias, indices, u, rows, at, end, top, mass, mean, first, stop, B, N, D, scale, chunk,
-            indptr is not None, means is not None, False, BN, BD, CHUNKS, EXACT, PRECISION,
+            bounds is not None, means is not None, False, BN, BD, CHUNKS, EXACT, PRECISION,
         )  # fmt: skip
     if full < stop:
         top, mass, mean, at = _absorb(
             users, items, bias, indices, u, rows, at, end, top, mass, mean, full, stop, B, N, D, scale, chunk,
-            indptr is not None, means is not None, True, BN, BD, CHUNKS, EXACT, PRECISION,
+            bounds is not None, means is not None, True, BN, BD, CHUNKS, EXACT, PRECISION,
         )  # fmt: skip
     out = part.to(tl.int64) * B + rows
     if chunk == 0:
@@ -91,7 +91,7 @@ def _absorb(
 
 @triton.jit
 def sweep_items(
-    users, items, bias, indptr, indices, tops, weights, base, out, B, N, D, scale, steps,
+    users, items, bias, bounds, indices, tops, weights, base, out, B, N, D, scale, steps,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, CHUNKS: tl.constexpr,
     EXACT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -112,8 +112,8 @@ def sweep_items(
         u = load_rows(users, columns, B, chunk * BD, D, BD)
         scores = tile_scores(v, items, rows, N, u, users, columns, B, D, BD, CHUNKS, EXACT, PRECISION)
         scores = log2_scores(scores, scale, b, EXACT, True)
-        if indptr is not None:
-            at, end = first_excluded(indptr, indices, columns, B, tl.program_id(0) * BN, steps)
+        if bounds is not None:
+            at, end = first_excluded(bounds, indices, columns, B, tl.program_id(0) * BN, steps)
             scores, at = exclude(scores, indices, at, end, tl.program_id(0) * BN, rows, True)
         # A lane past the end gets exp2(-inf), whatever the bias.
         top = tl.load(tops + columns, mask=columns < B, other=float("inf"))

@@ -64,10 +64,10 @@ def log2_scores(scores, scale, bias, EXACT: tl.constexpr, PER_ROW: tl.constexpr)
 
 
 @triton.jit
-def first_excluded(indptr, indices, users, B, item, steps):
+def first_excluded(bounds, indices, users, B, item, steps):
     """Return where each user's excluded ids from ``item`` on start, and where they end."""
-    low = tl.load(indptr + users, mask=users < B, other=0)
-    end = tl.load(indptr + users + 1, mask=users < B, other=0)
+    low = tl.load(bounds + 2 * users, mask=users < B, other=0)
+    end = tl.load(bounds + 2 * users + 1, mask=users < B, other=0)
     high = end
     for _ in range(steps):
         middle = (low + high) >> 1

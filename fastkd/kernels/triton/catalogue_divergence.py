@@ -37,7 +37,7 @@ def catalogue_divergence(
     items: Tensor,
     teacher_users: Tensor,
     teacher_items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     *,
     kind: str,
@@ -45,7 +45,7 @@ def catalogue_divergence(
 ) -> tuple[Tensor, Tensor]:
     """Return (loss [B], statistics [6, B], in units of log 2); see :mod:`fastkd.kernels.triton._catalogue_pair`."""
     tables = _tables(users, items, teacher_users, teacher_items, scale)
-    call = _Call(tables, (indptr, indices), kind, scale)
+    call = _Call(tables, (bounds, indices), kind, scale)
     loss, stats = new((len(users),), call.sums, users.device), new((6, len(users)), call.sums, users.device)
     if len(users) == 0:
         return loss, stats
@@ -74,7 +74,7 @@ def catalogue_divergence_backward(
     items: Tensor,
     teacher_users: Tensor,
     teacher_items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     stats: Tensor,
     *,
@@ -85,7 +85,7 @@ def catalogue_divergence_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return gradients of users [B, D] and items [N, D] in their dtypes; empty if not needed."""
     tables = _tables(users, items, teacher_users, teacher_items, scale)
-    call = _Call(tables, (indptr, indices), kind, scale)
+    call = _Call(tables, (bounds, indices), kind, scale)
     user_grad, item_grad = users.new_empty((0, 0)), items.new_empty((0, 0))
     grad = upstream.detach().to(stats.dtype)
     if need_users:

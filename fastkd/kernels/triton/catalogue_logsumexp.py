@@ -13,7 +13,7 @@ __all__ = ["catalogue_logsumexp", "catalogue_logsumexp_backward", "new"]
 def catalogue_logsumexp(
     users: Tensor,
     items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     *,
@@ -21,14 +21,14 @@ def catalogue_logsumexp(
     gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (log-sum-exp [B], its gradient to users [B, D] or [0, 0], top [B] in units of log 2, share [B])."""
-    return softmax.softmax_forward(users, items, (indptr, indices), bias, None, scale=scale, gradient=gradient)
+    return softmax.softmax_forward(users, items, (bounds, indices), bias, None, scale=scale, gradient=gradient)
 
 
 def catalogue_logsumexp_backward(
     upstream: Tensor,
     users: Tensor,
     items: Tensor,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     top: Tensor,
@@ -38,5 +38,5 @@ def catalogue_logsumexp_backward(
 ) -> Tensor:
     """Return the gradient of ``sum_b upstream_b lse_b`` to items, Float[N, D] in their dtype."""
     weight = upstream.detach().to(top.dtype) * share
-    gradient = softmax.softmax_item_gradient(users, items, (indptr, indices), bias, (top, weight, None), scale=scale)
+    gradient = softmax.softmax_item_gradient(users, items, (bounds, indices), bias, (top, weight, None), scale=scale)
     return gradient.to(items.dtype)

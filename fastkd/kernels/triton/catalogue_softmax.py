@@ -36,7 +36,7 @@ def catalogue_softmax(
     ids: Tensor,
     coefficients: Tensor,
     uniform: Tensor | None,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     *,
@@ -45,7 +45,7 @@ def catalogue_softmax(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (loss [B], its gradient to users [B, D] or [0, 0], top [B], share [B]); top in units of log 2."""
     return softmax_forward(
-        users, items, (indptr, indices), bias, (ids, coefficients, uniform), scale=scale, gradient=gradient
+        users, items, (bounds, indices), bias, (ids, coefficients, uniform), scale=scale, gradient=gradient
     )
 
 
@@ -56,7 +56,7 @@ def catalogue_softmax_backward(
     ids: Tensor,
     coefficients: Tensor,
     uniform: Tensor | None,
-    indptr: Tensor | None,
+    bounds: Tensor | None,
     indices: Tensor | None,
     bias: Tensor | None,
     top: Tensor,
@@ -69,7 +69,7 @@ def catalogue_softmax_backward(
     base = None
     if uniform is not None:
         base = -scale * ((grad * uniform.to(grad.dtype)) @ users.detach().to(grad.dtype))
-    out = softmax_item_gradient(users, items, (indptr, indices), bias, (top, grad * share, base), scale=scale)
+    out = softmax_item_gradient(users, items, (bounds, indices), bias, (top, grad * share, base), scale=scale)
     entries = ids.numel()
     if entries and len(items):
         table = rows_of(users, table_dtype(users, items), scale)
