@@ -1,0 +1,200 @@
+"""PRM-KD: many frozen teachers, each heard as far as it is sure of a user's items and agrees with the others.
+
+"Distillation is all you need for practically using different pre-trained recommendation models" (arXiv 2401.00797).
+Only its abstract could be read; the formulas are ours, and no parity is claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fastkd import ops
+from fastkd.core.errors import ConfigError
+from fastkd.core.interactions import Interactions
+from fastkd.distillation._mixture import mixture
+from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
+from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storing
+from fastkd.distillation.entities import Reduction, counted_rows
+from fastkd.distillation.method import METHODS, LossParts, Method, Step
+from fastkd.distillation.refresh import teacher_ids, user_blocks
+from fastkd.models.pairs import PairTables
+from fastkd.models.protocol import Recommender
+from fastkd.models.teacher import EmbeddingTeacher, Teacher
+from fastkd.models.teacher_group import StoredTeacher
+from fastkd.sampling import NegativeSampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class PRMKDConfig:
+    """Options of PRM-KD; the defaults are ours.
+
+    ``weight``: lambda, for a sum over the rows of the batch beside a base loss summed over its rows. ``temperature``:
+    of the student's softmax; the loss has the factor T^2. ``teacher_temperatures``: one for each teacher, or one for
+    all. ``standardise``: bring each teacher's scores of a user's candidates to mean 0 and deviation 1 first, so that
+    cosines and inner products are heard alike. ``confidence``, ``consistency``: exponents a and g of the two in a
+    teacher's weight; both 0 is the plain average. ``candidates``: ``"drawn"``, items drawn as often as others took
+    them, as the other rows of a batch would be, or ``"lists"``, the consensus of the teachers' lists. ``listed``: how
+    many, beside ``positives`` training items of the user. ``update``: epochs between draws. ``reduction`` over rows.
+    """
+
+    weight: float = 0.1
+    temperature: float = 1.0
+    teacher_temperatures: tuple[float, ...] = (1.0,)
+    standardise: bool = True
+    confidence: float = 1.0
+    consistency: float = 1.0
+    candidates: Literal["drawn", "lists"] = "drawn"
+    listed: int = 64
+    positives: int = 1
+    update: int = 1
+    reduction: Reduction = "sum"
+
+    def __post_init__(self) -> None:
+        not_negative(weight=self.weight, confidence=self.confidence, consistency=self.consistency)
+        positive(temperature=self.temperature)
+        positive(**{f"teacher_temperatures[{m}]": value for m, value in enumerate(self.teacher_temperatures)})
+        at_least(1, listed=self.listed, positives=self.positives, update=self.update)
+        one_of("candidates", self.candidates, ("drawn", "lists"))
+        one_of("reduction", self.reduction, ("sum", "mean"))
+
+
+class PRMKD(Method):
+    """``L = T^2 sum over rows of sum_m w_m(u) KL(p^m || softmax(s_u / T))`` over the candidates of the row's user.
+
+    Candidates are ``positives`` training items of the user and ``listed`` others outside his training items. Teacher m
+    gives ``p^m = softmax(t^m / T_m)`` over them and is weighted by its confidence, what p^m gives to the positives, and
+    its consistency with the mean of all teachers (:func:`~fastkd.distillation._mixture.mixture`). The sum over teachers
+    is one cross entropy against ``q = sum_m w_m p^m``, made for all users before an epoch: a step costs the same
+    however many teachers there are, and teachers, constants, are not asked in it.
+
+    Teachers are the members of a :class:`~fastkd.models.TeacherGroup`, of any kinds, or one alone. In a teacher of
+    lists what is not listed has the score of the last listed item.
+    """
+
+    name: ClassVar[str] = "prm_kd"
+    paper: ClassVar[str] = "after arXiv 2401.00797, 2024"
+    config_type: ClassVar[type[PRMKDConfig]] = PRMKDConfig
+    knowledge: ClassVar[str] = "scores, of several teachers"
+    config: PRMKDConfig
+
+    @classmethod
+    def cost(cls, config: PRMKDConfig, at: Shape) -> Cost:
+        """Return the cost with one teacher: a refresh scores every user's candidates, a step is a loss over them."""
+        width = config.listed + config.positives
+        made = scoring(at.users, width, at.teacher_dim, gradient=False) + storing(at.users, width, values=2)
+        memory = held(at.users, width, values=2) + held(at.users, 2)
+        step = scoring(at.batch_users, width, at.dim)
+        if config.candidates == "drawn":
+            return Cost(refresh=made, every=config.update, step=step, memory=memory)
+        prepare = ranking(at.users, at.items, at.teacher_dim) + storing(at.users, config.listed)
+        memory += held(at.users, config.listed)
+        return Cost(prepare=prepare, refresh=made, every=config.update, step=step, memory=memory)
+
+    def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
+        """Keep the teachers; with ``candidates="lists"`` rank the catalogue once with each of them."""
+        config = self.config
+        same_shape(teacher, student, train)
+        self._members = tuple(_at_hand(member.checkpoints[-1]) for member in teacher.members)
+        if len(config.teacher_temperatures) not in (1, len(self._members)):
+            raise ConfigError(
+                f"teacher_temperatures are {list(config.teacher_temperatures)}: give one for each of the "
+                f"{len(self._members)} teacher(s), or one for all"
+            )
+        self._train, self._device, self._start = train, device_of(student), -1
+        self._degrees = torch.from_numpy(train.degrees())
+        if config.candidates == "lists":
+            self._best = teacher_ids(self, teacher, config.listed, train, torch.device("cpu"))
+        else:
+            seed = self.seeds.key("prm_kd/candidates") >> 1
+            self._sampler = NegativeSampler(train, distribution="popularity", alpha=1.0, seed=seed)
+
+    @property
+    def teacher_weights(self) -> Tensor:
+        """Return how far each teacher is heard by each user this epoch, Float32[U, X]; rows sum to 1."""
+        if self._start < 0:
+            raise ValueError("prm_kd has no weights yet: call begin_epoch(epoch, student) first")
+        return self._weights
+
+    def begin_epoch(self, epoch: int, student: Recommender) -> None:
+        """Draw positives and candidates, and mix what the teachers say about them: a function of (seeds, epoch)."""
+        start = epoch - epoch % self.config.update
+        if start == self._start:
+            return
+        config, users, device = self.config, self._train.num_users, self._device
+        width = config.positives + config.listed
+        self._ids = torch.full((users, width), -1, dtype=torch.int32, device=device)
+        self._targets = torch.full((users, width), -torch.inf, device=device)
+        self._entropy = torch.zeros(users, device=device)
+        self._weights = torch.zeros(users, len(self._members))
+        for block in user_blocks(self, users, "asking the teachers", width=width * (len(self._members) + 3)):
+            ids = self._candidates(block, start)
+            scores = torch.stack([member.scores(block, ids).to(device) for member in self._members])
+            mixed = mixture(
+                scores,
+                config.positives,
+                temperatures=config.teacher_temperatures,
+                standardise=config.standardise,
+                confidence=config.confidence,
+                consistency=config.consistency,
+            )
+            at = slice(int(block[0]), int(block[-1]) + 1)
+            self._ids[at], self._targets[at] = ids.to(device), mixed.log_shares.float()
+            self._entropy[at], self._weights[at] = mixed.entropy.float(), mixed.weights.float().cpu()
+        self._start = start
+
+    def _candidates(self, users: Tensor, epoch: int) -> Tensor:
+        """Return the positives and the others of a stretch of users, Int32[b, P + L] with -1 where there are fewer."""
+        config = self.config
+        seed = self.seeds.key("prm_kd/positives") >> 1
+        places = ops.sample_ranked(
+            users, self._degrees[users], config.positives, temperature=float("inf"), seed=seed, epoch=epoch
+        )
+        indptr, items = self._train.to_torch()
+        first = indptr[users].long().unsqueeze(1)
+        positives = torch.full_like(places, -1)
+        if len(items):
+            positives = items[(first + places.clamp(min=0)).clamp(max=len(items) - 1)].long()
+            positives = positives.masked_fill(places < 0, -1)
+        if config.candidates == "lists":
+            others = self._best[users]
+        else:
+            others = self._sampler.sample(users, config.listed, epoch=epoch, replacement=False, on_exhausted="pad")
+        return torch.cat([positives.to(torch.int32), others.to(torch.int32)], 1)
+
+    def loss(self, step: Step) -> LossParts:
+        """Return weight * reduction over rows of the teachers' divergences from the student."""
+        config, tables = self.config, step.tables
+        users, weights = counted_rows(step.batch.users, reduction=config.reduction)
+        # Slots without a user (weight 0) become rows of padding: nothing is gathered for them.
+        ids = self._ids[users].masked_fill_((weights == 0).unsqueeze(1), -1)
+        targets = self._targets[users] * config.temperature
+        if isinstance(tables, PairTables):
+            scores = tables.scores(users, ids)
+            crossed = ops.listnet(scores, targets, temperature=config.temperature)
+        else:
+            crossed = ops.listnet_from_embeddings(
+                tables.user_vectors(users),
+                tables.items,
+                ids,
+                targets,
+                temperature=config.temperature,
+                validate=False,
+                sparse_grad=tables.sparse,
+            )
+        loss = config.temperature**2 * ((crossed - self._entropy[users]) * weights).sum()
+        return LossParts(kd=config.weight * loss, parts={"prm_kd": loss.detach()})
+
+
+def _at_hand(teacher: Teacher) -> Teacher:
+    """Return the teacher with its vectors in memory: one that reads its file each time would do so for every block."""
+    if not isinstance(teacher, StoredTeacher):
+        return teacher
+    tables = teacher.tables()
+    return EmbeddingTeacher(tables.users, tables.items)
+
+
+METHODS.add(PRMKD.name, PRMKD)
