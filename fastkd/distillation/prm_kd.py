@@ -21,6 +21,7 @@ from fastkd.distillation.cost import Cost, Shape, held, ranking, scoring, storin
 from fastkd.distillation.entities import Reduction, counted_rows
 from fastkd.distillation.method import METHODS, LossParts, Method, Step
 from fastkd.distillation.refresh import teacher_ids, user_blocks
+from fastkd.models.list_teacher import ListTeacher
 from fastkd.models.pairs import PairTables
 from fastkd.models.protocol import Recommender
 from fastkd.models.teacher import EmbeddingTeacher, Teacher
@@ -94,6 +95,17 @@ class PRMKD(Method):
         memory += held(at.users, config.listed)
         return Cost(prepare=prepare, refresh=made, every=config.update, step=step, memory=memory)
 
+    def remarks(self, teacher: Teacher) -> tuple[str, ...]:
+        """Say which teachers are lists, whose confidence shows only if training items are listed too."""
+        lists = [n for n, m in enumerate(teacher.members, 1) if isinstance(m.checkpoints[-1], ListTeacher)]
+        if not lists or len(teacher.members) == 1 or self.config.confidence == 0:
+            return ()
+        return (
+            f"prm_kd weighs teachers by what they give to training items; lists that leave these out (teacher "
+            f"{', '.join(map(str, lists))} of {len(teacher.members)} is one of lists) look unsure. Export them with "
+            "training items, or set options.confidence=0",
+        )
+
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Keep the teachers; with ``candidates="lists"`` rank the catalogue once with each of them."""
         config = self.config
@@ -130,7 +142,9 @@ class PRMKD(Method):
         self._targets = torch.full((users, width), -torch.inf, device=device)
         self._entropy = torch.zeros(users, device=device)
         self._weights = torch.zeros(users, len(self._members))
-        for block in user_blocks(self, users, "asking the teachers", width=width * (len(self._members) + 3)):
+        # The mixture holds some eight tables of every teacher's float64 values at a time.
+        cells = 16 * width * (len(self._members) + 1)
+        for block in user_blocks(self, users, "asking the teachers", width=cells):
             ids = self._candidates(block, start)
             scores = torch.stack([member.scores(block, ids).to(device) for member in self._members])
             mixed = mixture(

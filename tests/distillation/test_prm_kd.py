@@ -163,6 +163,14 @@ def test_teachers_of_all_kinds_at_once(tmp_path, candidates):
     assert np.isfinite(world.fit(world.optimizer(), range(2))).all()
 
 
+def test_lists_are_remarked_on(tmp_path):
+    group = TeacherGroup(several(random_interactions(29, 47, 6), tmp_path))
+    (said,) = build_method("prm_kd", {}, Seeds(0)).remarks(group)
+    assert "teacher 3 of 4 is one of lists" in said
+    assert build_method("prm_kd", {"confidence": 0}, Seeds(0)).remarks(group) == ()
+    assert build_method("prm_kd", {}, Seeds(0)).remarks(group.members[2]) == ()
+
+
 def test_the_sure_and_the_agreeing_are_heard_more():
     sure, unsure = [4.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]
     astray = [0.0, 0.0, 0.0, 4.0]
