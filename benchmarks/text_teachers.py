@@ -44,7 +44,7 @@ SASREC = ModelConfig(
 )
 STUDENT = ModelConfig(name="bpr_mf", dim=10)
 TRAINING = TrainingConfig(batch_size=4096, lr=5e-3, weight_decay=1e-3, eval_every=5, patience=3, device="cpu")
-WEIGHTS: Mapping[str, Sequence[float]] = {"rrd": (0.003, 0.01, 0.03), "prm_kd": (0.1, 0.3, 1.0)}
+WEIGHTS: Mapping[str, Sequence[float]] = {"rrd": (0.01, 0.03, 0.1), "prm_kd": (0.3, 1.0, 3.0)}
 TEACHER_YAML = """\
 items:
   vectors: titles.safetensors

@@ -33,12 +33,14 @@ def mixture(
     standardise: bool = False,
     confidence: float = 1.0,
     consistency: float = 1.0,
+    priors: Sequence[float] = (1.0,),
 ) -> Mixture:
-    """Mix teachers: ``w_m = c_m^a k_m^g / sum``, with ``p^m = softmax(t^m / T_m)`` over a user's list.
+    """Mix teachers: ``w_m = v_m c_m^a k_m^g / sum``, with ``p^m = softmax(t^m / T_m)`` over a user's list.
 
     ``c_m``, the confidence: what p^m gives to the user's positives, the first ``positives`` places. ``k_m``, the
-    consistency: ``1 - JS(p^m, mean of all p) / log 2``. Both are 1e-12 at least. ``confidence``, ``consistency``: the
-    exponents a and g; both 0 is the plain average.
+    consistency: ``1 - JS(p^m, sum_m v_m p^m / sum v) / log 2``. Both are 1e-12 at least. ``confidence``,
+    ``consistency``: the exponents a and g. ``priors``: v, one for each teacher, or one for all; with equal ones and
+    exponents of 0 the weights are the plain average.
 
     ``scores``: t, Float[X, B, C]; -inf is padding, the same places for all teachers. ``temperatures``: one for each
     teacher, or one for all. ``standardise``: bring each teacher's scores of a list to mean 0 and deviation 1 first.
@@ -55,11 +57,13 @@ def mixture(
     log_p = (values / divisors).masked_fill(absent, lowest).log_softmax(2).masked_fill(absent, -torch.inf)
     p = log_p.exp()
     sure = p[:, :, :positives].sum(2).clamp(min=FLOOR).log()
-    mean = p.mean(0, keepdim=True)
+    worth = torch.tensor(list(priors), dtype=torch.float64, device=scores.device).expand(len(scores))
+    worth = (worth / worth.sum()).reshape(-1, 1)
+    mean = (worth.unsqueeze(2) * p).sum(0, keepdim=True)
     middle = (p + mean) / 2
     divergence = (_relative(p, middle) + _relative(mean, middle)) / 2
     agreed = (1 - divergence / math.log(2)).clamp(min=FLOOR).log()
-    weights = (confidence * sure + consistency * agreed).softmax(0)
+    weights = (worth.log() + confidence * sure + consistency * agreed).softmax(0)
     shares = (weights.unsqueeze(2) * p).sum(0)
     entropy = -(weights * torch.where(p > 0, p * log_p, 0).sum(2)).sum(0)
     return Mixture(shares.log(), entropy, weights.T.contiguous())

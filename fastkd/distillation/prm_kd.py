@@ -37,9 +37,11 @@ class PRMKDConfig:
     of the student's softmax; the loss has the factor T^2. ``teacher_temperatures``: one for each teacher, or one for
     all. ``standardise``: bring each teacher's scores of a user's candidates to mean 0 and deviation 1 first, so that
     cosines and inner products are heard alike. ``confidence``, ``consistency``: exponents a and g of the two in a
-    teacher's weight; both 0 is the plain average. ``candidates``: ``"drawn"``, items drawn as often as others took
-    them, as the other rows of a batch would be, or ``"lists"``, the consensus of the teachers' lists. ``listed``: how
-    many, beside ``positives`` training items of the user. ``update``: epochs between draws. ``reduction`` over rows.
+    teacher's weight. ``priors``: v, one for each teacher or one for all: what else is known of their worth, such as
+    their quality on the validation split. Equal ones and exponents 0 are the plain average. ``candidates``:
+    ``"drawn"``, items drawn as often as others took them, as the other rows of a batch would be, or ``"lists"``, the
+    consensus of the teachers' lists. ``listed``: how many, beside ``positives`` training items of the user. ``update``:
+    epochs between draws. ``reduction`` over rows.
     """
 
     weight: float = 0.1
@@ -48,6 +50,7 @@ class PRMKDConfig:
     standardise: bool = True
     confidence: float = 1.0
     consistency: float = 1.0
+    priors: tuple[float, ...] = (1.0,)
     candidates: Literal["drawn", "lists"] = "drawn"
     listed: int = 64
     positives: int = 1
@@ -58,6 +61,9 @@ class PRMKDConfig:
         not_negative(weight=self.weight, confidence=self.confidence, consistency=self.consistency)
         positive(temperature=self.temperature)
         positive(**{f"teacher_temperatures[{m}]": value for m, value in enumerate(self.teacher_temperatures)})
+        not_negative(**{f"priors[{m}]": value for m, value in enumerate(self.priors)})
+        if sum(self.priors) == 0:
+            raise ConfigError(f"priors are {list(self.priors)}: one at least must be above 0")
         at_least(1, listed=self.listed, positives=self.positives, update=self.update)
         one_of("candidates", self.candidates, ("drawn", "lists"))
         one_of("reduction", self.reduction, ("sum", "mean"))
@@ -67,10 +73,10 @@ class PRMKD(Method):
     """``L = T^2 sum over rows of sum_m w_m(u) KL(p^m || softmax(s_u / T))`` over the candidates of the row's user.
 
     Candidates are ``positives`` training items of the user and ``listed`` others outside his training items. Teacher m
-    gives ``p^m = softmax(t^m / T_m)`` over them and is weighted by its confidence, what p^m gives to the positives, and
-    its consistency with the mean of all teachers (:func:`~fastkd.distillation._mixture.mixture`). The sum over teachers
-    is one cross entropy against ``q = sum_m w_m p^m``, made for all users before an epoch: a step costs the same
-    however many teachers there are, and teachers, constants, are not asked in it.
+    gives ``p^m = softmax(t^m / T_m)`` over them and is weighted by its prior, its confidence, what p^m gives to the
+    positives, and its consistency with the mean of all (:func:`~fastkd.distillation._mixture.mixture`). The sum over
+    teachers is one cross entropy against ``q = sum_m w_m p^m``, made for all users before an epoch: a step costs the
+    same however many teachers there are, and teachers, constants, are not asked in it.
 
     Teachers are the members of a :class:`~fastkd.models.TeacherGroup`, of any kinds, or one alone. In a teacher of
     lists what is not listed has the score of the last listed item.
@@ -111,11 +117,11 @@ class PRMKD(Method):
         config = self.config
         same_shape(teacher, student, train)
         self._members = tuple(_at_hand(member.checkpoints[-1]) for member in teacher.members)
-        if len(config.teacher_temperatures) not in (1, len(self._members)):
-            raise ConfigError(
-                f"teacher_temperatures are {list(config.teacher_temperatures)}: give one for each of the "
-                f"{len(self._members)} teacher(s), or one for all"
-            )
+        for option in ("teacher_temperatures", "priors"):
+            given = getattr(config, option)
+            if len(given) not in (1, len(self._members)):
+                count = f"each of the {len(self._members)} teacher(s)"
+                raise ConfigError(f"{option} are {list(given)}: give one for {count}, or one for all")
         self._train, self._device, self._start = train, device_of(student), -1
         self._degrees = torch.from_numpy(train.degrees())
         if config.candidates == "lists":
@@ -154,6 +160,7 @@ class PRMKD(Method):
                 standardise=config.standardise,
                 confidence=config.confidence,
                 consistency=config.consistency,
+                priors=config.priors,
             )
             at = slice(int(block[0]), int(block[-1]) + 1)
             self._ids[at], self._targets[at] = ids.to(device), mixed.log_shares.float()

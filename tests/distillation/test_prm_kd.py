@@ -56,6 +56,7 @@ class TestPRMKD(_Contract):
             standardise=case.standardise,
             confidence=case.confidence,
             consistency=case.consistency,
+            priors=case.priors,
         )
         method._targets, method._entropy = mixed.log_shares, mixed.entropy
         compare(method, case)
@@ -226,6 +227,8 @@ def test_a_teacher_without_scores_is_refused():
         ({"temperature": 0.0}, r"temperature must be a positive number, got 0\.0"),
         ({"teacher_temperatures": [1.0, -2.0]}, r"teacher_temperatures\[1\] must be a positive number, got -2\.0"),
         ({"confidence": -1.0}, r"confidence must be a number of at least 0, got -1\.0"),
+        ({"priors": [1.0, -2.0]}, r"priors\[1\] must be a number of at least 0, got -2\.0"),
+        ({"priors": [0.0, 0.0]}, r"priors are \[0\.0, 0\.0\]: one at least must be above 0"),
         ({"candidates": "batch"}, "candidates: 'batch' is not allowed"),
         ({"update": 0}, "update must be at least 1, got 0"),
     ],
@@ -235,9 +238,19 @@ def test_impossible_options(options, message):
         build_method("prm_kd", options, Seeds(0))
 
 
-def test_temperatures_of_another_number_of_teachers():
-    with pytest.raises(ConfigError, match=r"\[1\.0, 2\.0\]: give one for each of the 1 teacher"):
-        TestPRMKD().world(teacher_temperatures=[1.0, 2.0])
+@pytest.mark.parametrize("option", ["teacher_temperatures", "priors"])
+def test_values_for_another_number_of_teachers(option):
+    with pytest.raises(ConfigError, match=rf"{option} are \[1\.0, 2\.0\]: give one for each of the 1 teacher"):
+        TestPRMKD().world(**{option: [1.0, 2.0]})
+
+
+def test_a_teacher_of_no_worth_is_not_heard():
+    scores = torch.randn(3, 4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    without, two = mixture(scores, 1, priors=(2.0, 0.0, 1.0)), mixture(scores[[0, 2]], 1, priors=(4.0, 2.0))
+    assert (without.weights[:, 1] == 0).all()
+    torch.testing.assert_close(without.weights[:, [0, 2]], two.weights)
+    torch.testing.assert_close(without.log_shares, two.log_shares)
+    torch.testing.assert_close(without.entropy, two.entropy)
 
 
 def test_cost_counts_what_a_refresh_scores():

@@ -30,13 +30,14 @@ def shannon(p, q):
     return (relative(p, middle) + relative(q, middle)) / 2
 
 
-def weights_of(shares, positives, a, g):
-    mean = [sum(p[c] for p in shares) / len(shares) for c in range(len(shares[0]))]
+def weights_of(shares, positives, a, g, priors):
+    columns = range(len(shares[0]))
+    mean = [sum(v * p[c] for v, p in zip(priors, shares, strict=True)) / sum(priors) for c in columns]
     parts = []
-    for p in shares:
+    for v, p in zip(priors, shares, strict=True):
         sure = max(sum(p[c] for c in positives), 1e-12)
         agreed = max(1 - shannon(p, mean) / log(2), 1e-12)
-        parts.append(sure**a * agreed**g)
+        parts.append(v * sure**a * agreed**g)
     return [part / sum(parts) for part in parts]
 
 
@@ -46,7 +47,11 @@ ids = [[4, 7, 1, 0, 8], [5, 3, 6, -1, -1], [2, -1, 7, 0, -1]]  # two places for 
 teachers = [2.0 * sines(3, 5, 0.61, 0.3), 0.4 * sines(3, 5, 1.9, 0.1), 9.0 * sines(3, 5, 0.37, 1.2)]
 temperatures = [0.5, 1.0, 4.0]
 cases = {}
-for name, plain, a, g in (("scores", True, 1.0, 1.0), ("standardised", False, 0.7, 2.0), ("average", True, 0.0, 0.0)):
+for name, plain, a, g, priors in (
+    ("scores", True, 1.0, 1.0, [1.0, 1.0, 1.0]),
+    ("standardised", False, 0.7, 2.0, [0.2, 3.0, 1.1]),
+    ("average", True, 0.0, 0.0, [1.0, 1.0, 1.0]),
+):
     loss, d_users, d_items = 0.0, np.zeros_like(users), np.zeros_like(items)
     found = {}
     for u in batch:
@@ -56,7 +61,7 @@ for name, plain, a, g in (("scores", True, 1.0, 1.0), ("standardised", False, 0.
             given = [float(t[u][c]) for c in places]
             shares.append(softmax(given if plain else standard(given), divisor))
         positives = [at for at, c in enumerate(places) if c < 2]
-        found[u] = weights_of(shares, positives, a, g)
+        found[u] = weights_of(shares, positives, a, g, priors)
         scores = [float(users[u] @ items[ids[u][c]]) for c in places]
         student = softmax(scores, temperature)
         for w, p in zip(found[u], shares, strict=True):
@@ -68,7 +73,7 @@ for name, plain, a, g in (("scores", True, 1.0, 1.0), ("standardised", False, 0.
     cases[name] = {
         "users": users.tolist(), "items": items.tolist(), "batch": batch, "loss": loss,
         "d_users": d_users.tolist(), "d_items": d_items.tolist(), "standardise": not plain, "confidence": a,
-        "consistency": g, "weights": [found.get(u, [0.0] * 3) for u in range(3)],
+        "consistency": g, "priors": priors, "weights": [found.get(u, [0.0] * 3) for u in range(3)],
     }  # fmt: skip
 print(
     json.dumps(
