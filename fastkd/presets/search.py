@@ -72,7 +72,7 @@ SEARCH: Mapping[str, Space] = {
     },
     "prm_kd": {
         "options.weight": _weight(1e-2, 10.0),
-        "options.candidates": ["drawn", "lists"],
+        "options.listed": [0, 40],
         "options.temperature": [0.5, 1.0, 2.0],
         "training.weight_decay": _DECAY,
     },

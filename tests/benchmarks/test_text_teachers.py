@@ -58,4 +58,4 @@ def test_titles_become_a_teacher_beside_two_others(tmp_path, monkeypatch, capsys
         "prm_kd",
     ):
         assert f"\n{name}: test recall@10 0." in said
-    assert (tmp_path / "run" / "prm_kd-drawn-0.5").is_dir()
+    assert (tmp_path / "run" / "prm_kd-priors-0.5").is_dir()

@@ -156,7 +156,9 @@ def test_prm_kd_learns_from_unlike_teachers(fastkd, finished, dataset, tmp_path,
     np.save(tmp_path / "i.npy", tables.items.numpy())
     save_lists(tmp_path / "t.parquet", live.lists(dataset.num_items, None), num_items=dataset.num_items)
     study["student"]["training"]["epochs"] = 2
-    study["methods"] = {"prm_kd": {"options": {"weight": 0.5, "listed": 20, "teacher_temperatures": [1, 0.5, 2]}}}
+    study["methods"] = {
+        "prm_kd": {"options": {"weight": 0.5, "listed": 10, "drawn": 20, "teacher_temperatures": [1, 0.5, 2]}}
+    }
     del study["teacher"]
     sources = (finished / "teacher", tmp_path / "u.npy", tmp_path / "i.npy", tmp_path / "t.parquet")
     several = [word for source in sources for word in ("--teacher", source)]

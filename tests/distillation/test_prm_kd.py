@@ -39,7 +39,7 @@ class _Contract(MethodContract):
 
 
 class TestPRMKD(_Contract):
-    options: ClassVar = {"listed": 9, "positives": 2, "weight": 0.1}
+    options: ClassVar = {"drawn": 9, "positives": 2, "weight": 0.1}
 
     @pytest.mark.parametrize("name", ["scores", "standardised", "average"])
     def test_golden_numbers(self, name):
@@ -64,7 +64,7 @@ class TestPRMKD(_Contract):
             np.testing.assert_allclose(mixed.weights[user].numpy(), case.weights[user], rtol=1e-12)
 
     def test_candidates_are_positives_and_items_not_taken_each_once(self):
-        world = self.started(listed=12)
+        world = self.started(drawn=12)
         for user in range(29):
             taken = set(world.train.row(user).tolist())
             row = world.method._ids[user].tolist()
@@ -80,7 +80,7 @@ class TestPRMKD(_Contract):
         users = [*range(20), *range(20, 40)]
         items = [0] * 20 + list(range(1, 21))
         train = Interactions.from_pairs(users, items, num_users=40, num_items=21)
-        drawn = self.started(train=train, listed=1).method._ids[20:, 2]
+        drawn = self.started(train=train, drawn=1).method._ids[20:, 2]
         assert (drawn == 0).sum() >= 5  # expected: 20/39 of 20, 10 with standard deviation 2.2
 
     def test_draws_stay_for_a_window(self):
@@ -123,11 +123,16 @@ class TestPRMKD(_Contract):
 
 
 class TestLists(_Contract):
-    options: ClassVar = {"listed": 9, "positives": 2, "weight": 0.1, "candidates": "lists"}
+    options: ClassVar = {"listed": 6, "drawn": 3, "positives": 2, "weight": 0.1}
 
-    def test_candidates_are_the_teachers_list(self):
+    def test_candidates_are_the_teachers_list_and_others(self):
         world = self.started()
-        assert torch.equal(world.method._ids[:, 2:].long(), world.teacher.lists(9, world.train).ids)
+        ids = world.method._ids.long()
+        assert torch.equal(ids[:, 2:8], world.teacher.lists(6, world.train).ids)
+        assert all(len(set(row)) == 11 for row in ids.tolist())
+        assert not world.train.contains(np.repeat(np.arange(29), 3), ids[:, 8:].flatten().numpy()).any()
+        alone = self.started(drawn=0).method._ids
+        assert torch.equal(alone.long(), ids[:, :8])
 
 
 def several(train, tmp_path):
@@ -140,13 +145,13 @@ def several(train, tmp_path):
     return [pairs, TeacherTrajectory([live, stored]), ListTeacher(lists.ids, lists.scores, train.num_items), live]
 
 
-@pytest.mark.parametrize("candidates", ["drawn", "lists"])
-def test_teachers_of_all_kinds_at_once(tmp_path, candidates):
+@pytest.mark.parametrize("listed", [0, 5])
+def test_teachers_of_all_kinds_at_once(tmp_path, listed):
     train = random_interactions(29, 47, 6)
     members = several(train, tmp_path)
     members[2].short = "pad"
     group = TeacherGroup(members)
-    world = TestPRMKD().started(train=train, teacher=group, candidates=candidates)
+    world = TestPRMKD().started(train=train, teacher=group, listed=listed)
     method = world.method
     weights = method.teacher_weights
     torch.testing.assert_close(weights.sum(1), torch.ones(29))
@@ -222,14 +227,14 @@ def test_a_teacher_without_scores_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"listed": 0}, "listed must be at least 1, got 0"),
+        ({"listed": -1}, "listed must be at least 0, got -1"),
+        ({"drawn": 0}, "listed=0 and drawn=0 leave no candidates"),
         ({"positives": 0}, "positives must be at least 1, got 0"),
         ({"temperature": 0.0}, r"temperature must be a positive number, got 0\.0"),
         ({"teacher_temperatures": [1.0, -2.0]}, r"teacher_temperatures\[1\] must be a positive number, got -2\.0"),
         ({"confidence": -1.0}, r"confidence must be a number of at least 0, got -1\.0"),
         ({"priors": [1.0, -2.0]}, r"priors\[1\] must be a number of at least 0, got -2\.0"),
         ({"priors": [0.0, 0.0]}, r"priors are \[0\.0, 0\.0\]: one at least must be above 0"),
-        ({"candidates": "batch"}, "candidates: 'batch' is not allowed"),
         ({"update": 0}, "update must be at least 1, got 0"),
     ],
 )
@@ -255,7 +260,7 @@ def test_a_teacher_of_no_worth_is_not_heard():
 
 def test_cost_counts_what_a_refresh_scores():
     at = Shape(users=1000, items=5000, dim=8, teacher_dim=16, batch=64, interactions=9000)
-    drawn, lists = (PRMKD.cost(PRMKDConfig(candidates=c, listed=20, update=2), at) for c in ("drawn", "lists"))
+    drawn, lists = (PRMKD.cost(PRMKDConfig(listed=n, drawn=20 - n, update=2), at) for n in (0, 20))
     assert drawn.refresh.flops == 2 * 1000 * 21 * 16
     assert drawn.prepare.flops == 0
     assert lists.prepare.flops == 2 * 1000 * 5000 * 16
