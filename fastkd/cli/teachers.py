@@ -12,7 +12,16 @@ from fastkd.cli.folders import study_of
 from fastkd.cli.runs import load_run
 from fastkd.core.errors import TeacherError
 from fastkd.data import Dataset, open_store
-from fastkd.models import ModelTeacher, StoredTeacher, Teacher, TeacherGroup, TeacherTrajectory, load_teacher
+from fastkd.models import (
+    ModelTeacher,
+    StoredTeacher,
+    Teacher,
+    TeacherGroup,
+    TeacherTrajectory,
+    load_foreign,
+    load_teacher,
+)
+from fastkd.models.foreign import is_foreign
 from fastkd.training.folder import RunFolder
 from fastkd.training.result import read_result
 
@@ -23,9 +32,10 @@ def file_teacher(files: Sequence[str], dataset: Dataset) -> Teacher:
     """Return the teacher in ``files``; several are a :class:`fastkd.models.TeacherGroup`.
 
     Each is a run folder, a folder of ``.safetensors`` or ``.parquet`` checkpoints in the order of the numbers in their
-    names (the last one finished), or a file that :func:`fastkd.models.load_teacher` reads; two ``.npy`` in a row are
-    one teacher's users and items. A run folder must stem from the same data, split included: a teacher that trained on
-    this study's test items would leak them.
+    names (the last one finished), a YAML file or a folder with ``teacher.yaml``, which
+    :func:`fastkd.models.load_foreign` reads, or a file that :func:`fastkd.models.load_teacher` reads; two ``.npy`` in a
+    row are one teacher's users and items. A run folder must stem from the same data, split included: a teacher that
+    trained on this study's test items would leak them.
     """
     teachers = [_one(paths, dataset) for paths in _parts([Path(f) for f in files])]
     return teachers[0] if len(teachers) == 1 else TeacherGroup(teachers)
@@ -65,6 +75,8 @@ def _parts(paths: list[Path]) -> Iterator[list[Path]]:
 
 def _one(paths: list[Path], dataset: Dataset) -> Teacher:
     path = paths[0]
+    if is_foreign(path):
+        return load_foreign(path, dataset)
     if not path.is_dir():
         return load_teacher(paths, num_users=dataset.num_users, num_items=dataset.num_items)
     checkpoints = _in_order(path)

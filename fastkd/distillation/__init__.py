@@ -23,6 +23,7 @@ from fastkd.distillation.kd_ce import KDCE, KDCEConfig
 from fastkd.distillation.method import JOINT, METHODS, LossParts, Method, OptimizerGroup, Step
 from fastkd.distillation.pckd import PCKD, PCKDConfig
 from fastkd.distillation.phr import PHR, PHRConfig
+from fastkd.distillation.prm_kd import PRMKD, PRMKDConfig
 from fastkd.distillation.rce_kd import RCEKD, RCEKDConfig
 from fastkd.distillation.rd import RD, RDConfig
 from fastkd.distillation.rrd import RRD, RRDConfig
@@ -40,6 +41,7 @@ __all__ = [
     "METHODS",
     "PCKD",
     "PHR",
+    "PRMKD",
     "RCEKD",
     "RD",
     "RRD",
@@ -65,6 +67,7 @@ __all__ = [
     "OptimizerGroup",
     "PCKDConfig",
     "PHRConfig",
+    "PRMKDConfig",
     "RCEKDConfig",
     "RDConfig",
     "RRDConfig",

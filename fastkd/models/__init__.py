@@ -5,6 +5,7 @@ from fastkd.models.cdae import CDAE
 from fastkd.models.config import MODELS, ModelConfig, build_model, model_mapping
 from fastkd.models.deepfm import DeepFM
 from fastkd.models.encoded import EncodedTables
+from fastkd.models.foreign import ForeignConfig, VectorsConfig, foreign_teacher, load_foreign
 from fastkd.models.lightgcn import LightGCN
 from fastkd.models.list_teacher import ListTeacher
 from fastkd.models.neumf import NeuMF
@@ -24,6 +25,7 @@ __all__ = [
     "DeepFM",
     "EmbeddingTeacher",
     "EncodedTables",
+    "ForeignConfig",
     "LightGCN",
     "ListTeacher",
     "ModelConfig",
@@ -40,7 +42,10 @@ __all__ = [
     "TeacherGroup",
     "TeacherTrajectory",
     "TopKLists",
+    "VectorsConfig",
     "build_model",
+    "foreign_teacher",
+    "load_foreign",
     "load_teacher",
     "model_mapping",
     "rank_consensus",

@@ -78,6 +78,20 @@ class ListTeacher(Teacher):
             scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
         return TopKLists(ids, scores)
 
+    def scores(self, users: Tensor, ids: Tensor) -> Tensor:
+        """Return the listed scores; an item that is not listed has that of the user's last listed one, or 0."""
+        parts = [torch.empty(0, ids.shape[1])]
+        for start in range(0, len(users), USER_CHUNK):
+            rows, wanted = users[start : start + USER_CHUNK].cpu(), ids[start : start + USER_CHUNK].cpu().long()
+            listed, order = self._ids[rows].sort(1)
+            scores = self._scores[rows]
+            count = (listed >= 0).sum(1, keepdim=True)
+            last = scores.gather(1, (count - 1).clamp(min=0)).masked_fill(count == 0, 0)
+            at = torch.searchsorted(listed, wanted.contiguous()).clamp(max=listed.shape[1] - 1)
+            found = torch.where(listed.gather(1, at) == wanted, scores.gather(1, order.gather(1, at)), last)
+            parts.append(found.masked_fill(wanted < 0, -torch.inf))
+        return torch.cat(parts)
+
     def fingerprint(self) -> str:
         """Return a hash of ids, scores and catalogue size."""
         return content_hash(f"lists/{self.num_items}", self._ids, self._scores)

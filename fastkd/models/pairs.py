@@ -83,7 +83,7 @@ class PairTables(Tables):
         them, so items closer than that may change places.
         """
         count = self.num_items if among is None else len(among)
-        rows = max(1, CELLS // (max(self._width, 1) * max(1, min(CHUNK, count))))
+        rows = self.rows_at_once(min(CHUNK, count))
         parts = [ops.TopK(torch.empty(0, k, device=self.device), users.new_empty((0, k), dtype=torch.int64))]
         for start in range(0, len(users), rows):
             block = users[start : start + rows].long().unsqueeze(1)
@@ -95,6 +95,10 @@ class PairTables(Tables):
                 )
             )  # fmt: skip
         return ops.TopK(torch.cat([part.scores for part in parts]), torch.cat([part.ids for part in parts]))
+
+    def rows_at_once(self, columns: int) -> int:
+        """Return how many users' lists of ``columns`` items may be scored at a time."""
+        return max(1, CELLS // (max(self._width, 1) * max(1, columns)))
 
     def detach(self) -> PairTables:
         """Return the model as it scores in eval mode and outside autograd."""

@@ -72,6 +72,14 @@ class Teacher(ABC):
             f"{type(self).__name__} is no live model; this method trains its teacher: give a ModelTeacher"
         )
 
+    def scores(self, users: Tensor, ids: Tensor) -> Tensor:
+        """Return the scores Float[B, C] of listed items Int[B, C] for ``users`` Int64[B]; -inf where an id is -1.
+
+        On the device of the teacher's vectors. What a teacher of lists does not list has the score of the last item
+        it lists for the user: no more is known than that it is not above it.
+        """
+        raise TeacherError(f"{type(self).__name__} ranks, but gives no scores of chosen items, which this needs")
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash of what the teacher knows, for caches."""
@@ -116,6 +124,16 @@ class TablesTeacher(Teacher):
             ids[out, :width] = best.ids if kept is None else original(best.ids, kept)
             scores[out, :width] = best.scores
         return TopKLists(ids, scores)
+
+    def scores(self, users: Tensor, ids: Tensor) -> Tensor:
+        """Return inner products, or what the model's network gives, chunk by chunk."""
+        tables = self.tables()
+        rows = tables.rows_at_once(ids.shape[1]) if isinstance(tables, PairTables) else USER_CHUNK
+        parts = [torch.empty(0, ids.shape[1], device=tables.device)]
+        for start in range(0, len(users), rows):
+            block = slice(start, start + rows)
+            parts.append(tables.scores(users[block].to(tables.device), ids[block].to(tables.device)))
+        return torch.cat(parts)
 
     def fingerprint(self) -> str:
         """Return a hash of both tables: a model and its exported vectors agree."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fastkd.core.errors import TeacherError
 from fastkd.core.interactions import Interactions
@@ -58,6 +59,10 @@ class TeacherTrajectory(Teacher):
         """Return the finished state's vectors."""
         return self._checkpoints[-1].tables()
 
+    def scores(self, users: Tensor, ids: Tensor) -> Tensor:
+        """Return the finished state's scores."""
+        return self._checkpoints[-1].scores(users, ids)
+
     @property
     def model(self) -> Recommender:
         """Return the finished state's model."""
@@ -99,6 +104,10 @@ class TeacherGroup(Teacher):
     def tables(self) -> Tables:
         """Refuse: there is no one pair of tables."""
         raise TeacherError(f"{self._what()} has ranked lists only; this method needs the vectors of one: {_REMEDY}")
+
+    def scores(self, users: Tensor, ids: Tensor) -> Tensor:
+        """Refuse: each member has scores of its own."""
+        raise TeacherError(f"{self._what()} has no scores of its own; ask its members, or {_REMEDY}")
 
     @property
     def model(self) -> Recommender:

@@ -70,6 +70,12 @@ SEARCH: Mapping[str, Space] = {
         "options.ranked": [50, 100],
         "training.weight_decay": _DECAY,
     },
+    "prm_kd": {
+        "options.weight": _weight(1e-2, 10.0),
+        "options.listed": [0, 40],
+        "options.temperature": [0.5, 1.0, 2.0],
+        "training.weight_decay": _DECAY,
+    },
     "rce_kd": {
         "options.weight": _weight(1.0, 1e4),
         "options.beta": [0.5, 3.0, 5.0, 10.0],

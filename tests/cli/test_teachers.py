@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -146,3 +147,52 @@ def test_states_that_were_not_kept_are_asked_for_in_vain(finished, dataset):
     assert isinstance(run_teacher(finished / "teacher", dataset), ModelTeacher)
     with pytest.raises(TeacherError, match=r"keep_every asks for .* trained without keeping any"):
         run_teacher(finished / "teacher", dataset, kept=True)
+
+
+def test_prm_kd_learns_from_unlike_teachers(fastkd, finished, dataset, tmp_path, study, write):
+    live = ModelTeacher(load_run(finished / "teacher", dataset))
+    tables = live.tables()
+    np.save(tmp_path / "u.npy", tables.users.numpy())
+    np.save(tmp_path / "i.npy", tables.items.numpy())
+    save_lists(tmp_path / "t.parquet", live.lists(dataset.num_items, None), num_items=dataset.num_items)
+    study["student"]["training"]["epochs"] = 2
+    study["methods"] = {
+        "prm_kd": {"options": {"weight": 0.5, "listed": 10, "drawn": 20, "teacher_temperatures": [1, 0.5, 2]}}
+    }
+    del study["teacher"]
+    sources = (finished / "teacher", tmp_path / "u.npy", tmp_path / "i.npy", tmp_path / "t.parquet")
+    several = [word for source in sources for word in ("--teacher", source)]
+    out = fastkd("distill", write(study), "--method", "prm_kd", *several, "--folder", tmp_path / "run")
+    assert "from files" in out.stdout
+    log = (tmp_path / "run/students/prm_kd/seed0/metrics.jsonl").read_text().splitlines()
+    assert json.loads(log[0])["losses"]["kd"] > 0
+    assert "prm_kd" in fastkd("methods").stdout
+    study["methods"]["prm_kd"]["options"]["teacher_temperatures"] = [1, 0.5]
+    refused = fastkd("distill", write(study), "--method", "prm_kd", *several, "--folder", tmp_path / "two", code=2)
+    assert "3 teacher(s), or one for all" in refused.stderr.replace("\n", " ")
+
+
+def test_a_folder_of_another_programs_vectors_is_a_teacher(fastkd, finished, dataset, tmp_path, study, write):
+    live = ModelTeacher(load_run(finished / "teacher", dataset))
+    items = live.tables().items
+    order = np.random.default_rng(0).permutation(dataset.num_items)
+    export = tmp_path / "export"
+    export.mkdir()
+    np.save(export / "items.npy", items[torch.from_numpy(order)].numpy())
+    (export / "ids.json").write_text(json.dumps([dataset.items.originals[i].item() for i in order]))
+    description = {"items": {"vectors": "items.npy", "ids": "ids.json"}, "encode": "mean"}
+    (export / "teacher.yaml").write_text(yaml.safe_dump(description))
+    teacher = file_teacher([str(export)], dataset)
+    assert isinstance(teacher, EmbeddingTeacher)
+    assert torch.equal(teacher.tables().items, items)
+    assert file_teacher([str(export / "teacher.yaml")], dataset).fingerprint() == teacher.fingerprint()
+    study["student"]["training"]["epochs"] = 1
+    del study["teacher"]
+    several = ("--teacher", export, "--teacher", finished / "teacher")
+    fastkd("distill", write(study), "--method", "prm_kd", *several, "--folder", tmp_path / "run")
+    assert (tmp_path / "run/students/prm_kd/seed0/test.json").is_file()
+    (export / "teacher.yaml").write_text(yaml.safe_dump(description | {"items": {"vectors": "absent.npy"}}))
+    assert (
+        "absent.npy does not exist"
+        in fastkd("distill", "--folder", tmp_path / "run", "--methods", "rrd", code=3).stderr
+    )

@@ -22,6 +22,7 @@ CASES = {
     "htd": {"experts": 3},
     "pckd": {"experts": 3, "listed": 3, "top": 8, "regulariser": "hybrid"},
     "freqd": {"dropout": 0.0, "edge_dropout": 0.0, "experts": 1},
+    "prm_kd": {"listed": 4, "drawn": 5, "positives": 2},
 }
 
 
@@ -50,7 +51,8 @@ def test_empty_slots_change_nothing(name, reduction, monkeypatch):
         if padded:
             for module in ("_features", "_sides"):
                 monkeypatch.setattr(f"fastkd.distillation.{module}.weighted_entities", padded_entities)
-            monkeypatch.setattr("fastkd.distillation.pckd.counted_rows", padded_rows)
+            for module in ("pckd", "prm_kd"):
+                monkeypatch.setattr(f"fastkd.distillation.{module}.counted_rows", padded_rows)
         parts = world.loss(batch)
         parts.kd.backward()
         gradients = [p.grad.clone() for p in world.student.parameters()]

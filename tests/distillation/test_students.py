@@ -8,7 +8,7 @@ import torch
 from fastkd import Seeds, ops
 from fastkd.core.errors import ConfigError
 from fastkd.distillation import Step, build_method
-from fastkd.models import ModelConfig, ModelTeacher, build_model
+from fastkd.models import EmbeddingTeacher, ListTeacher, ModelConfig, ModelTeacher, TeacherGroup, build_model
 from fastkd.training import Trainer
 from tests.contracts.recommender_contract import RecommenderContract, shuffled
 from tests.training.tiny_run import EVALUATION, tiny_config, tiny_data
@@ -55,6 +55,54 @@ def test_rrd_trains_every_student_from_every_teacher(name, teacher):
     config = tiny_config(epochs=1, eval_every=1)
     Trainer(student, data, method, config, teacher=teacher_of(data, teacher), evaluation=EVALUATION).fit()
     assert any(not torch.equal(value, before[key]) for key, value in student.state_dict().items())
+
+
+def group_of(data):
+    """Vectors, a model that scores pairs, and lists."""
+    live = teacher_of(data, "sasrec")
+    lists = teacher_of(data).lists(data.num_items, None)
+    vectors = EmbeddingTeacher(live.tables().users, live.tables().items)
+    return TeacherGroup([vectors, teacher_of(data, "deepfm"), ListTeacher(lists.ids, lists.scores, data.num_items)])
+
+
+@pytest.mark.parametrize("name", VECTORS + PAIRS)
+@pytest.mark.parametrize("listed", [0, 4])
+def test_prm_kd_is_the_divergence_of_the_scores(name, listed):
+    data = tiny_data()
+    options = {"listed": listed, "drawn": 7, "temperature": 2.0, "weight": 1.0}
+    student, method = student_of(name, data).eval(), build_method("prm_kd", options, Seeds(0))
+    method.prepare(group_of(data), student, data.train, epochs=1)
+    method.begin_epoch(0, student)
+    batch = RecommenderContract().batch(data.train)
+    found = method.loss(Step(batch, student.tables(), 0, 0, lambda *_: torch.zeros(())))
+    log_q = method._targets[batch.users].double()
+    scores = student.frozen_tables().scores(batch.users, method._ids[batch.users])
+    log_s = (scores.double() / 2).log_softmax(1)
+    # Up to a constant: the entropies of the teachers instead of that of their mixture.
+    crossed = -(log_q.exp() * log_s).sum()
+    wanted = 4 * (crossed - method._entropy[batch.users].sum())
+    torch.testing.assert_close(found.parts["prm_kd"].double(), wanted, rtol=1e-5, atol=1e-5)
+    found.kd.backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in student.parameters())
+    assert sum(float(p.grad.abs().sum()) for p in student.parameters() if p.grad is not None) > 0
+
+
+@pytest.mark.parametrize("name", VECTORS + PAIRS)
+def test_prm_kd_brings_every_student_nearer_to_unlike_teachers(name):
+    data = tiny_data()
+    student, method = student_of(name, data), build_method("prm_kd", {"drawn": 12, "weight": 5.0}, Seeds(0))
+    config = tiny_config(epochs=8, eval_every=8, lr=0.05)
+    probe = build_method("prm_kd", {"drawn": 12}, Seeds(3))
+    probe.prepare(group_of(data), student, data.train, epochs=1)
+    probe.begin_epoch(0, student)
+    batch = RecommenderContract().batch(data.train)
+
+    def divergence():
+        return probe.loss(Step(batch, student.frozen_tables(), 0, 0, lambda *_: torch.zeros(()))).parts["prm_kd"]
+
+    before = divergence()
+    Trainer(student, data, method, config, teacher=group_of(data), evaluation=EVALUATION).fit()
+    assert divergence() < before
 
 
 @pytest.mark.parametrize("name", ["lightgcn", "cdae", "sasrec", "simplex"])

@@ -119,3 +119,11 @@ def test_filtering_is_what_a_loop_does(data, k):
     for user, row in enumerate(rows):
         kept = [i for i in row if i not in seen[user]][:k]
         assert found[user] == kept + [-1] * (k - len(kept))
+
+
+def test_scores_of_chosen_items_are_the_listed_ones_and_else_the_last():
+    ids = torch.tensor([[5, 0, 3], [2, -1, -1], [-1, -1, -1]])
+    scores = torch.tensor([[3.0, 2.0, -1.0], [7.0, -torch.inf, -torch.inf], [-torch.inf] * 3])
+    teacher = ListTeacher(ids, scores, 6, short="pad")
+    found = teacher.scores(torch.tensor([1, 0, 2, 0]), torch.tensor([[2, 5], [3, 5], [1, -1], [4, 0]]))
+    assert found.tolist() == [[7.0, 7.0], [-1.0, 3.0], [0.0, -torch.inf], [-1.0, 2.0]]

@@ -12,6 +12,7 @@ from fastkd.models import (
     TeacherGroup,
     TeacherTrajectory,
     build_model,
+    pairs,
     rank_consensus,
     save_tables,
 )
@@ -118,3 +119,22 @@ def test_short_lists_are_refused_for_the_users_asked_for(train):
     assert teacher.lists(8, None, users=range(0, 6)).ids.shape == (6, 8)
     with pytest.raises(TeacherError, match="user 6 with 2"):
         teacher.lists(8, None, users=range(5, 9))
+
+
+def test_scores_of_chosen_items_are_the_finished_states_and_a_groups_are_refused(train):
+    first, second = live(train), live(train, seed=2)
+    users, ids = torch.tensor([3, 0]), torch.tensor([[1, 5, -1], [29, 0, 2]])
+    tables = second.tables()
+    wanted = (tables.users[users].unsqueeze(1) * tables.items[ids.clamp(min=0)]).sum(2).masked_fill(ids < 0, -torch.inf)
+    torch.testing.assert_close(TeacherTrajectory([first, second]).scores(users, ids), wanted)
+    with pytest.raises(TeacherError, match="a TeacherGroup of 2 teachers has no scores of its own; ask its members"):
+        TeacherGroup([first, second]).scores(users, ids)
+
+
+def test_pairs_are_scored_in_blocks(train, monkeypatch):
+    teacher = ModelTeacher(build_model(ModelConfig(name="deepfm", dim=4, options={"hidden": [8]}), train, Seeds(1)))
+    users, ids = torch.arange(13), torch.arange(26).reshape(13, 2)
+    whole = teacher.scores(users, ids)
+    monkeypatch.setattr(pairs, "CELLS", 60)
+    assert teacher.tables().rows_at_once(2) < 4
+    torch.testing.assert_close(teacher.scores(users, ids), whole)

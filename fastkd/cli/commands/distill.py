@@ -48,8 +48,9 @@ TeacherFiles = Annotated[
     typer.Option(
         "--teacher",
         metavar="PATH",
-        help="Teacher from files: a run folder, a folder of checkpoints, .safetensors, two .npy (the option "
-        "twice), or lists .parquet. Several teachers: give the option for each.",
+        help="Teacher from files: a run folder, a folder of checkpoints, .safetensors, two .npy (the option twice), "
+        "lists .parquet, or a teacher.yaml (or its folder) about another program's vectors. Several teachers: give the "
+        "option for each.",
     ),
 ]
 
