@@ -6,6 +6,7 @@ Kweon et al., "Bidirectional distillation for top-K recommender system" (WWW'21)
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from fastkd import ops
 from fastkd.core.errors import CheckpointError, DataError
 from fastkd.core.interactions import Interactions
-from fastkd.data.batch import Batch
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import VALUE, Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction
@@ -221,7 +221,7 @@ class BD(Method):
         for_student = self._student_items[batch.entries].to(torch.int64)
         for_teacher = self._teacher_items[batch.entries].to(torch.int64)
         negatives = for_teacher if config.base_negatives == "drawn" else batch.negatives
-        base = step.base_loss(teacher, Batch(batch.entries, batch.users, batch.positives, negatives), self._teacher)
+        base = step.base_loss(teacher, dataclasses.replace(batch, negatives=negatives), self._teacher)
         to_student = self._bce(student, teacher, batch.users, for_student, config.teacher_temperature)
         to_teacher = self._bce(teacher, student, batch.users, for_teacher, config.student_temperature)
         return LossParts(
