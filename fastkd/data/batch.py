@@ -34,4 +34,4 @@ class Batch:
         runs = self.runs
         if runs is None and ahead and self.users.device.type == "cpu":
             runs = int((self.users[1:] != self.users[:-1]).sum()) + min(1, len(self))
-        return Batch(*(field.to(device, non_blocking=ahead) for field in fields), runs)
+        return Batch(*(field.to(device, non_blocking=ahead) for field in fields), runs=runs)
