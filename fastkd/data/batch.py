@@ -29,9 +29,10 @@ class Batch:
 
     def to(self, device: str | torch.device) -> Batch:
         """Return the batch on ``device``; from pinned memory the copy does not keep the host waiting."""
-        fields = (self.entries, self.users, self.positives, self.negatives)
         ahead = torch.device(device).type != "cpu"  # towards the host it would be read before it is there
         runs = self.runs
         if runs is None and ahead and self.users.device.type == "cpu":
             runs = int((self.users[1:] != self.users[:-1]).sum()) + min(1, len(self))
-        return Batch(*(field.to(device, non_blocking=ahead) for field in fields), runs=runs)
+        fields = (self.entries, self.users, self.positives, self.negatives)
+        entries, users, positives, negatives = (field.to(device, non_blocking=ahead) for field in fields)
+        return Batch(entries, users, positives, negatives, runs)
