@@ -11,7 +11,7 @@ PUBLISHED = {
     ("citeulike", "pckd"): (
         {"weight": 0.05, "alpha": 0.1, "guide": "teacher", "listed": 5, "top": 100, "list_temperature": 0.1}, 1e-4,
     ),
-    ("citeulike", "freqd"): ({"weight": 0.5, "strength": 0.2}, 1e-8),
+    ("citeulike", "freqd"): ({"weight": 0.5, "strength": 0.2, "order": "before"}, 1e-8),
     ("citeulike", "ftd"): ({"weight": 1e-3}, 1e-3),
     ("citeulike", "phr"): ({"weight": 0.01}, 1e-4),
     ("gowalla", "pckd"): (
@@ -20,7 +20,7 @@ PUBLISHED = {
     ("gowalla", "freqd"): (
         {"weight": 0.5, "strength": 0.5, "neighbours": 5, "edge_dropout": 0.5, "dropout": 0.2, "experts": 5}, 1e-3,
     ),
-    ("gowalla", "htd"): ({"gamma": 0.5, "pairs": "code"}, 1e-8),
+    ("gowalla", "htd"): ({"gamma": 0.5, "experts": 30}, 1e-8),
     ("citeulike-lightgcn", "htd"): ({"weight": 0.5, "gamma": 0.9, "experts": 30, "pairs": "code"}, 1e-8),
     ("citeulike-lightgcn", "pckd"): (
         {"weight": 0.005, "alpha": 0.05, "guide": "teacher", "listed": 5, "top": 500, "list_temperature": 0.01}, 1e-5,
