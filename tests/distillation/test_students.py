@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 
 from fastkd import Seeds, ops
 from fastkd.core.errors import ConfigError
-from fastkd.distillation import Step, _rank_draws, build_method
+from fastkd.distillation import Step, _rank_draws, build_method, rrd
+from fastkd.distillation.entities import padded_entities
 from fastkd.models import ModelConfig, ModelTeacher, PairRecommender, build_model
 from fastkd.training import Trainer, TrainingInterrupted
 from tests.contracts.recommender_contract import RecommenderContract, shuffled
@@ -47,6 +49,25 @@ def test_rrd_is_the_loss_of_the_scores(name):
     found.kd.backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in student.parameters())
     assert sum(float(p.grad.abs().sum()) for p in student.parameters() if p.grad is not None) > 0
+
+
+def test_rrd_reads_no_more_slots_than_the_batch_has_users(monkeypatch):
+    data = tiny_data()
+    student, method = student_of("sasrec", data).eval(), build_method("rrd", {"top": 20, "ranked": 5}, Seeds(0))
+    method.prepare(teacher_of(data), student, data.train, epochs=1)
+    method.begin_epoch(0, student)
+    batch = RecommenderContract().batch(data.train)
+    count = len(batch.users.unique())
+    whole = method.loss(Step(batch, student.tables(), 0, 0, lambda *_: torch.zeros(()))).kd
+    # As on a GPU, where entities come in as many slots as there are rows.
+    monkeypatch.setattr(rrd, "weighted_entities", lambda *a, **k: padded_entities(*a, factors=(1.0,), **k)[0])
+    seen, encode = [], student.encode
+    monkeypatch.setattr(student, "encode", lambda users: seen.append(len(users)) or encode(users))
+    for runs, slots in ((None, 40), (count, count), (count + 3, count + 3)):
+        given = dataclasses.replace(batch, runs=runs)
+        found = method.loss(Step(given, student.tables(), 0, 0, lambda *_: torch.zeros(()))).kd
+        torch.testing.assert_close(found, whole)
+        assert seen.pop() == slots
 
 
 @pytest.mark.parametrize("name", VECTORS + PAIRS)
