@@ -96,10 +96,11 @@ def run(name: str, data: Dataset, loss: str, epochs: int) -> dict[str, Any]:
 
 def runs(names: Sequence[str], epochs: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of all runs, each with where it was made."""
+    where = surroundings("cpu")  # now: a checkout may move on while this runs
     for name in names:
         data = load(name)
         for loss, times in RUNS:
-            yield run(name, data, loss, epochs * times) | {"where": surroundings("cpu")}
+            yield run(name, data, loss, epochs * times) | {"where": where}
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
