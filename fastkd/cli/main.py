@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fastkd.cli.app import GuardedGroup
-from fastkd.cli.commands import bench, data, demo, distill, doctor, evaluate, methods, recommend, report
+from fastkd.cli.commands import bench, data, demo, distill, doctor, evaluate, export, methods, recommend, report
 from fastkd.cli.console import out
 from fastkd.cli.exits import EXIT_CODES
 
@@ -35,6 +35,7 @@ app.command()(distill.train)
 app.command()(distill.distill)
 app.command()(evaluate.evaluate)
 app.command()(recommend.recommend)
+app.command()(export.export)
 app.command()(report.report)
 app.command()(methods.methods)
 app.command()(bench.bench)

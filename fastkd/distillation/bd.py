@@ -6,7 +6,8 @@ Kweon et al., "Bidirectional distillation for top-K recommender system" (WWW'21)
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,19 +19,16 @@ from torch import Tensor, nn
 from fastkd import ops
 from fastkd.core.errors import CheckpointError, DataError
 from fastkd.core.interactions import Interactions
-from fastkd.data.batch import Batch
+from fastkd.distillation._rank_draws import BLOCK_DRAWS, BLOCK_USERS, rank_blocks, rank_sides
 from fastkd.distillation.checks import at_least, device_of, not_negative, one_of, positive, same_shape
 from fastkd.distillation.cost import VALUE, Cost, Shape, held, ranking, scoring, storing
 from fastkd.distillation.entities import Reduction
 from fastkd.distillation.method import METHODS, LossParts, Method, OptimizerGroup, Outlook, Step
+from fastkd.models.pairs import PairRecommender
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import Teacher
 
 Direction = Literal["teacher_to_student", "student_to_teacher"]
-
-_BLOCK_USERS = 4096
-_BLOCK_DRAWS = 1 << 22
-"""Users and draws of one call: proposals of so many users fit a GPU, and a progress bar moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,8 @@ class BD(Method):
 
     kd = weight * L(T->S) + base loss of the teacher + teacher_weight * L(S->T), where L(X->Y) = sum over rows of
     BCEWithLogits(y, sigmoid(x / temperature_X)) and x is not differentiated. The teacher is a copy of the given model:
-    start from trained models on both sides. Draws for ``update`` epochs are made at once from frozen vectors.
+    start from trained models on both sides. Draws for ``update`` epochs are made at once from frozen models; one that
+    scores pairs then ranks the whole catalogue for every user, two million ranks at a time.
     """
 
     name: ClassVar[str] = "bd"
@@ -105,8 +104,10 @@ class BD(Method):
             memory=copies + 2 * held(at.interactions, config.update * config.negatives),
         )
 
-    def outlook(self, teacher: Teacher, student: Recommender, train: Interactions, *, device: str) -> Outlook:
-        """Return what one refresh of both learners' draws should take."""
+    def outlook(self, teacher: Teacher, student: Recommender, train: Interactions, *, device: str) -> Outlook | None:
+        """Return what one refresh of both learners' draws should take; None where a model scores pairs."""
+        if isinstance(student, PairRecommender) or isinstance(teacher.model, PairRecommender):
+            return None
         draws = max(1, round(train.nnz / max(train.num_users, 1)) * self.config.negatives * self.config.update)
         both = [
             ops.explain_sample_rank_discrepancy(
@@ -118,7 +119,7 @@ class BD(Method):
                 direction=direction,
                 epsilon=epsilon / train.num_items,
                 device="cuda" if device == "cuda" else "cpu",
-                chunk=min(_BLOCK_USERS, max(1, _BLOCK_DRAWS // draws)),
+                chunk=min(BLOCK_USERS, max(1, BLOCK_DRAWS // draws)),
             )
             for direction, epsilon in self._directions()
         ]
@@ -154,54 +155,40 @@ class BD(Method):
         if start != self._start:
             teacher, learner = self._teacher.frozen_tables(), student.frozen_tables()
             self._tell(0)
-            for direction, epsilon in self._directions():
-                self._draws[direction] = self._draw(direction, epsilon, teacher, learner, start)
+            self._draws = self._draw(teacher, learner, start)
             self._start = start
         self._student_items = torch.from_numpy(self._drawn("teacher_to_student", epoch)).to(self._device)
         self._teacher_items = torch.from_numpy(self._drawn("student_to_teacher", epoch)).to(self._device)
 
-    def _draw(
-        self, direction: Direction, epsilon: float, teacher: Tables, student: Tables, start: int
-    ) -> NDArray[np.int32]:
-        """Return items Int32[update, nnz, n] for the learner of ``direction``."""
+    def _draw(self, teacher: Tables, student: Tables, start: int) -> dict[Direction, NDArray[np.int32]]:
+        """Return items Int32[update, nnz, n] for the learner of each direction."""
         config, train = self.config, self._train
-        drawn = np.empty((config.update, train.nnz, config.negatives), dtype=np.int32)
+        shape = (config.update, train.nnz, config.negatives)
+        drawn = {direction: np.empty(shape, dtype=np.int32) for direction, _ in self._directions()}
         counts = torch.from_numpy(train.degrees() * (config.negatives * config.update))
-        for users in self._blocks(counts):
-            flat = ops.sample_rank_discrepancy(
-                (teacher.users, teacher.items),
-                (student.users, student.items),
-                counts[users.start : users.stop],
-                users=torch.arange(users.start, users.stop),
-                direction=direction,
-                epsilon=epsilon / train.num_items,
-                exclude=train,
-                seed=self.seeds.key(f"bd/{direction}") >> 1,
-                epoch=start,
-                rank_sign=config.rank_sign,
-            )
-            # A user's draws are independent, so any fixed split of them over its entries and epochs will do.
+        for users in rank_blocks(teacher, student, counts):
+            sides = rank_sides(teacher, student, users, train)
             entries = slice(train.indptr[users.start], train.indptr[users.stop])
-            by_entry = flat.cpu().numpy().reshape(-1, config.update, config.negatives)
-            drawn[:, entries] = by_entry.transpose(1, 0, 2)
-            self._tell(users.stop + (train.num_users if direction == "student_to_teacher" else 0))
+            for turn, (direction, epsilon) in enumerate(self._directions(), start=1):
+                flat = ops.sample_rank_discrepancy(
+                    **sides,
+                    n_per_user=counts[users.start : users.stop],
+                    direction=direction,
+                    epsilon=epsilon / train.num_items,
+                    seed=self.seeds.key(f"bd/{direction}") >> 1,
+                    epoch=start,
+                    rank_sign=config.rank_sign,
+                )
+                # A user's draws are independent, so any fixed split of them over its entries and epochs will do.
+                by_entry = flat.cpu().numpy().reshape(-1, config.update, config.negatives)
+                drawn[direction][:, entries] = by_entry.transpose(1, 0, 2)
+                self._tell(2 * users.start + turn * len(users))
         return drawn
 
     def _tell(self, done: int) -> None:
         """Report users drawn for, of both learners."""
         if self.progress is not None:
             self.progress("drawing by rank", done, 2 * self._train.num_users)
-
-    def _blocks(self, counts: Tensor) -> Iterator[range]:
-        """Cut all users into blocks of bounded draws, so that memory beside the result does not grow with users."""
-        ends = counts.cumsum(0).numpy()
-        first = 0
-        while first < len(ends):
-            before = ends[first - 1] if first else 0
-            fitting = int(np.searchsorted(ends, before + _BLOCK_DRAWS, side="right"))
-            last = min(max(fitting, first + 1), first + _BLOCK_USERS)
-            yield range(first, last)
-            first = last
 
     def _drawn(self, direction: Direction, epoch: int) -> NDArray[np.int32]:
         position = epoch - self._start
@@ -221,7 +208,7 @@ class BD(Method):
         for_student = self._student_items[batch.entries].to(torch.int64)
         for_teacher = self._teacher_items[batch.entries].to(torch.int64)
         negatives = for_teacher if config.base_negatives == "drawn" else batch.negatives
-        base = step.base_loss(teacher, Batch(batch.entries, batch.users, batch.positives, negatives), self._teacher)
+        base = step.base_loss(teacher, dataclasses.replace(batch, negatives=negatives), self._teacher)
         to_student = self._bce(student, teacher, batch.users, for_student, config.teacher_temperature)
         to_teacher = self._bce(teacher, student, batch.users, for_teacher, config.student_temperature)
         return LossParts(

@@ -126,7 +126,9 @@ class RRD(Method):
 
     def loss(self, step: Step) -> LossParts:
         """Return weight * reduction over distinct users of the relaxed ranking loss."""
-        users, weights = weighted_entities([step.batch.users], reduction=self.config.reduction)
+        entities = weighted_entities([step.batch.users], reduction=self.config.reduction)
+        # Where their number is not known, the batch may bring a bound: a student that encodes users encodes no more.
+        users, weights = (part[: step.batch.runs] for part in entities)
         # Slots without a user (weight 0) become rows of padding: nothing is gathered for them.
         empty = (weights == 0).unsqueeze(1)
         lists = [drawn[users].masked_fill_(empty, -1) for drawn in (self._ranked, self._unranked)]

@@ -20,6 +20,7 @@ from fastkd.data.batch import Batch
 from fastkd.models.config import MODELS, ModelConfig, normal_parameter, options_of
 from fastkd.models.encoded import EncodedTables, History
 from fastkd.models.protocol import Recommender, Tables, bce_rows
+from fastkd.models.towers import HistoryTower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +82,11 @@ class CDAE(Recommender):
         """Return the vectors of ``users`` Int64[B], Float[B, D + 1]; the input is corrupted in train mode."""
         keep = 1 - self.config.corruption if self.training else 1.0
         summed = self.history.sums(users, self.encoder, keep=keep)
-        hidden = torch.sigmoid(summed + self.hidden_bias + functional.embedding(users, self.user_embedding))
-        return functional.pad(hidden, (0, 1), value=1.0)
+        return _hidden(functional.embedding(users, self.user_embedding), summed, self.hidden_bias)
+
+    def user_tower(self) -> CDAETower:
+        """Return what makes the vector of a user from his items."""
+        return CDAETower(self)
 
     def row_losses(self, tables: Tables, batch: Batch, *, epoch: int = 0, step: int = 0) -> Tensor:
         """Return the binary cross entropy of each row's positive and negatives, summed, Float[B]."""
@@ -91,6 +95,24 @@ class CDAE(Recommender):
     def options(self) -> Mapping[str, Any]:
         """Return the options: they decide what is learned."""
         return asdict(self.config)
+
+
+class CDAETower(HistoryTower):
+    """[sigmoid(sum_{i in history} W1_i + b1 + v_u), 1]."""
+
+    hidden_bias: Tensor
+
+    def __init__(self, model: CDAE) -> None:
+        super().__init__(model.user_embedding, model.encoder)
+        self.register_buffer("hidden_bias", model.hidden_bias.detach().cpu().clone())
+
+    def vectors(self, own: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        """Return the hidden layer and a 1 for the items' bias."""
+        return _hidden(own, sums, self.hidden_bias)
+
+
+def _hidden(own: Tensor, sums: Tensor, bias: Tensor) -> Tensor:
+    return functional.pad(torch.sigmoid(sums + bias + own), (0, 1), value=1.0)
 
 
 MODELS.add("cdae", CDAE.build)

@@ -14,6 +14,7 @@ from fastkd import ops
 from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.models.protocol import Recommender, Tables
+from fastkd.models.towers import Tower, frozen
 
 CHUNK = 1024
 """Items scored at a time."""
@@ -111,6 +112,20 @@ class PairTables(Tables):
         )
 
 
+class PairScorer(Tower):
+    """``users`` Int64[B], ``items`` Int64[B, C] -> scores Float[B, C], by a model that scores pairs."""
+
+    def __init__(self, model: PairRecommender) -> None:
+        super().__init__()
+        self.model = frozen(model)
+        self.shapes = {"users": ("batch",), "items": ("batch", "candidates")}
+        self.meanings = {"users": "user rows", "items": "item rows, the candidates of each user"}
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return the scores of each user's candidates."""
+        return self.model.score(users.unsqueeze(1), items)
+
+
 class PairRecommender(Recommender):
     """A model that scores pairs: subclasses provide :meth:`score` and :attr:`pair_width`."""
 
@@ -127,6 +142,14 @@ class PairRecommender(Recommender):
     def frozen_tables(self) -> PairTables:
         """Return what scores in eval mode and outside autograd, whatever mode the model is in when it is asked."""
         return self.tables().detach()
+
+    def user_tower(self) -> Tower:
+        """Refuse: there are no user vectors. See :meth:`pair_scorer`."""
+        raise ConfigError(f"{type(self).__name__} scores pairs and has no user vectors to make; take pair_scorer()")
+
+    def pair_scorer(self) -> PairScorer:
+        """Return what scores the candidates of a request."""
+        return PairScorer(self)
 
     def frozen_score(self, users: Tensor, items: Tensor) -> Tensor:
         """Return :meth:`score` in eval mode and outside autograd; the mode is restored."""

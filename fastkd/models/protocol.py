@@ -14,6 +14,7 @@ from torch.nn import functional
 from fastkd import ops
 from fastkd.core.interactions import Interactions
 from fastkd.data.batch import Batch
+from fastkd.models.towers import Tower, UserLookup
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,13 @@ class Recommender(nn.Module, ABC):
                 return self.tables().frozen()
         finally:
             self.train(training)
+
+    def user_tower(self) -> Tower:
+        """Return what makes user vectors from what a request brings; they belong to the items of frozen_tables().
+
+        Here a look-up of the frozen vectors; models that make a user from his history take the history.
+        """
+        return UserLookup(self.frozen_tables().users)
 
     def num_parameters(self) -> int:
         """Return the number of trainable scalars."""

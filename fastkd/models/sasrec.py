@@ -5,6 +5,7 @@ Kang and McAuley, "Self-attentive sequential recommendation" (ICDM'18).
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from fastkd.models._layers import linear
 from fastkd.models.config import MODELS, FromSequences, ModelConfig, normal_parameter, options_of
 from fastkd.models.encoded import EncodedTables
 from fastkd.models.protocol import Recommender, Tables, listed
+from fastkd.models.towers import HISTORY, Tower
 
 INIT_STD = 0.02
 """Standard deviation of the initial vectors; ours, the paper states none."""
@@ -150,22 +152,18 @@ class SASRec(Recommender):
         # On a GPU the longest would have to be waited for.
         wanted = self.config.max_length if users.is_cuda else int((stop - begin).max()) if len(users) else 1
         at = begin.unsqueeze(1) + torch.arange(max(1, wanted), device=users.device)
-        known = (at < stop.unsqueeze(1)).unsqueeze(2)
         if len(self.history) == 0:
             return self.item_embedding.new_zeros((*at.shape, self.dim)), begin
         ids = self.history[at.clamp(max=len(self.history) - 1)]
-        place = (self.config.max_length - (stop.unsqueeze(1) - at)).clamp(0, self.config.max_length - 1)
-        x = functional.embedding(ids, self.item_embedding) * math.sqrt(self.dim)
-        x = functional.dropout(x + functional.embedding(place, self.positions), self.config.dropout, self.training)
-        x = torch.where(known, x, 0)  # comes after what is known, which therefore never reads it
-        for block in self.blocks:
-            x = block(x)
-        states: Tensor = self.norm(x)
-        return states, begin
+        return _read(self, ids, stop - begin), begin
+
+    def user_tower(self) -> SASRecTower:
+        """Return what makes the vector of a user from his last items."""
+        return SASRecTower(self)
 
     def row_losses(self, tables: Tables, batch: Batch, *, epoch: int = 0, step: int = 0) -> Tensor:
-        """Return the loss of each row's place, Float[B]; on a GPU this waits for the number of distinct users."""
-        users, row = torch.unique(batch.users, return_inverse=True)
+        """Return the loss of each row's place, Float[B]; on a GPU nothing is waited for."""
+        users, row = _distinct(batch)
         states, begin = self._states(users, left_out=1)
         slot = self.offsets[batch.users] + self.places[batch.entries] - 1 - begin[row]
         known = (slot >= 0) & (self.places[batch.entries] > 0)
@@ -194,6 +192,62 @@ class SASRec(Recommender):
     def options(self) -> Mapping[str, Any]:
         """Return the options, and what order of time was read."""
         return {**asdict(self.config), "seed": self._seeds.root, "sequences": self._digest}
+
+
+class SASRecTower(Tower):
+    """``history`` Int64[B, L] -> Float[B, D]: the state after the last item of each row, 0 for a row without any."""
+
+    def __init__(self, model: SASRec) -> None:
+        super().__init__()
+        self.config, self.dim = model.config, model.dim
+        self.item_embedding = nn.Parameter(model.item_embedding.detach().cpu().clone())
+        self.positions = nn.Parameter(model.positions.detach().cpu().clone())
+        self.blocks, self.norm = copy.deepcopy(model.blocks).cpu(), copy.deepcopy(model.norm).cpu()
+        self.eval().requires_grad_(False)
+        length = model.config.max_length
+        self.shapes = {"history": ("batch", length)}
+        self.meanings = {"history": f"{HISTORY}; oldest first, the last {length} of a user who has more"}
+
+    def forward(self, history: Tensor) -> Tensor:
+        """Return the vectors of users with these histories."""
+        lengths = (history >= 0).sum(1)
+        front = history.gather(1, (history < 0).to(torch.int8).argsort(dim=1, stable=True))
+        states = _read(self, front.clamp(min=0), lengths)
+        last = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, self.dim)
+        return torch.where((lengths > 0).unsqueeze(1), states.gather(1, last).squeeze(1), 0)
+
+
+def _read(model: SASRec | SASRecTower, ids: Tensor, lengths: Tensor) -> Tensor:
+    """Return states Float[B, T, D] over rows of items ``ids`` Int64[B, T], the first ``lengths`` Int64[B] of each."""
+    config = model.config
+    at = torch.arange(ids.shape[1], device=ids.device)
+    place = (config.max_length - (lengths.unsqueeze(1) - at)).clamp(0, config.max_length - 1)
+    x = functional.embedding(ids, model.item_embedding) * math.sqrt(model.dim)
+    x = functional.dropout(x + functional.embedding(place, model.positions), config.dropout, model.training)
+    # What comes after the known is never read by it.
+    x = torch.where((at < lengths.unsqueeze(1)).unsqueeze(2), x, 0)
+    for block in model.blocks:
+        x = block(x)
+    states: Tensor = model.norm(x)
+    return states
+
+
+def _distinct(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the distinct users of a batch, ascending, Int64[n], and the slot of each row's user, Int64[B].
+
+    Off the CPU their number would have to be waited for: there ``n`` is the bound that the batch brought from the host,
+    which rows that come user by user meet, and slots left over hold user 0 for no row to read.
+    """
+    ordered, order = batch.users.sort()
+    if len(ordered) == 0:
+        return ordered, order
+    starts = torch.zeros_like(ordered)
+    starts[1:] = ordered[1:] != ordered[:-1]
+    slots = starts.cumsum(0)
+    most = len(batch) if ordered.is_cuda else int(slots[-1]) + 1
+    count = most if batch.runs is None else batch.runs
+    users = ordered.new_zeros(count).scatter_(0, slots, ordered)
+    return users, torch.empty_like(slots).scatter_(0, order, slots)
 
 
 def _places(train: Interactions, sequences: UserSequences) -> NDArray[np.int64]:

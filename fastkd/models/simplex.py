@@ -21,6 +21,7 @@ from fastkd.models._layers import linear
 from fastkd.models.config import MODELS, ModelConfig, normal_parameter, options_of
 from fastkd.models.encoded import EncodedTables, History
 from fastkd.models.protocol import Recommender, Tables
+from fastkd.models.towers import HistoryTower, frozen
 
 INIT_STD = 1e-4
 """Published standard deviation of the initial vectors."""
@@ -97,11 +98,13 @@ class SimpleX(Recommender):
     def encode(self, users: Tensor) -> Tensor:
         """Return the vectors of ``users`` Int64[B], Float[B, D], with dropout in train mode."""
         config = self.config
-        count = self.history.lengths(users).clamp(min=1).unsqueeze(1)
-        mean = self.history.sums(users, self.item_embedding) / count
+        counts, sums = self.history.lengths(users).unsqueeze(1), self.history.sums(users, self.item_embedding)
         own = functional.embedding(users, self.user_embedding)
-        vectors = functional.normalize(config.gamma * own + (1 - config.gamma) * self.mix(mean), dim=1)
-        return functional.dropout(vectors, config.dropout, self.training)
+        return functional.dropout(_mixed(own, sums, counts, self.mix, config.gamma), config.dropout, self.training)
+
+    def user_tower(self) -> SimpleXTower:
+        """Return what makes the vector of a user from his items."""
+        return SimpleXTower(self)
 
     def row_losses(self, tables: Tables, batch: Batch, *, epoch: int = 0, step: int = 0) -> Tensor:
         """Return the cosine contrastive loss ``max(0, 1 - s_ui) + w mean_j max(0, s_uj - m)`` of each row, Float[B].
@@ -121,6 +124,22 @@ class SimpleX(Recommender):
     def options(self) -> Mapping[str, Any]:
         """Return the options: they decide scores and losses."""
         return {**asdict(self.config), "seed": self._seeds.root}
+
+
+class SimpleXTower(HistoryTower):
+    """gamma p_u + (1 - gamma) W mean(q of the history), of length 1."""
+
+    def __init__(self, model: SimpleX) -> None:
+        super().__init__(model.user_embedding, model.item_embedding)
+        self.mix, self.gamma = frozen(model.mix), model.config.gamma
+
+    def vectors(self, own: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        """Return the mixture of both."""
+        return _mixed(own, sums, counts, self.mix, self.gamma)
+
+
+def _mixed(own: Tensor, sums: Tensor, counts: Tensor, mix: nn.Module, gamma: float) -> Tensor:
+    return functional.normalize(gamma * own + (1 - gamma) * mix(sums / counts.clamp(min=1)), dim=1)
 
 
 MODELS.add("simplex", SimpleX.build)

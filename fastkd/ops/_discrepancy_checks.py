@@ -108,6 +108,16 @@ def check_users(users: Tensor | None, num_users: int, device: torch.device) -> T
     return given.to(device, torch.int64).contiguous()
 
 
+def check_counters(counters: Tensor, users: Tensor | None, rows: int, device: torch.device) -> Tensor:
+    """Return Int64[B] on the device, one for each row."""
+    if users is not None:
+        raise ValueError("give users (rows of whole tables) or counters (of tables that hold those rows), not both")
+    check_ids("counters", counters, "B")
+    if len(counters) != rows:
+        raise ValueError(f"counters has {len(counters)} rows, exclude {rows}")
+    return counters.detach().to(device, torch.int64).contiguous()
+
+
 def offsets_of(n_per_user: int | Tensor, rows: int, device: torch.device) -> tuple[Tensor, int, int]:
     """Return Int64[B + 1], where each user's samples start, their number and the most of a user."""
     if isinstance(n_per_user, Tensor):

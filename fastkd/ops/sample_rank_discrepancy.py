@@ -15,6 +15,7 @@ from fastkd.kernels.reference._ranking import excluded_items
 from fastkd.ops._discrepancy_checks import (
     Direction,
     Side,
+    check_counters,
     check_left,
     check_options,
     check_sides,
@@ -37,6 +38,7 @@ def sample_rank_discrepancy(
     n_per_user: int | Tensor,
     *,
     users: Tensor | None = None,
+    counters: Tensor | None = None,
     direction: Direction,
     epsilon: float,
     exclude: Interactions,
@@ -81,6 +83,8 @@ def sample_rank_discrepancy(
         student: likewise; its D or M may differ.
         n_per_user: draws per user, a number or Int64[B].
         users: Int64[B], rows of the user tables and of ``exclude``, also the random counter; None: all in order.
+        counters: Int64[B], the random counters where tables, lists and ``exclude`` hold the rows of some users alone:
+            the draws are those of the whole tables with ``users=counters``. Not beside ``users``.
         direction: who teaches.
         epsilon: per rank, above 0. A value c published as ``epsilon times N`` is ``epsilon=c / N``.
         exclude: seen items of all U users; never drawn. Before ``torch.compile``, call ``exclude.to_torch(device)``
@@ -110,12 +114,13 @@ def sample_rank_discrepancy(
     check_options(direction, epsilon, epoch, rank_sign)
     device = (teacher if isinstance(teacher, Tensor) else teacher[0]).device
     ids = check_users(users, exclude.num_users, device)
+    counted = ids if counters is None else check_counters(counters, users, exclude.num_users, device)
     offsets, total, most = offsets_of(n_per_user, len(ids), device)
     if not torch.compiler.is_compiling():
         check_left(ids, exclude, offsets, most, replacement)
     chosen = choose("sample_rank_discrepancy", backend, ids.device.type)
     drawn: Tensor = _native(
-        *_model(teacher, exclude), *_model(student, exclude), ids, users is not None, offsets, total, most,
+        *_model(teacher, exclude), *_model(student, exclude), counted, users is not None, offsets, total, most,
         *exclude.to_torch(ids.device), exclude.num_items, direction, epsilon, rank_sign, replacement, complete, seed,
         epoch, chosen,
     )  # fmt: skip

@@ -8,6 +8,10 @@ the width is the cost; 64 is a width for two cores, and the published teacher fi
 rate is 5e-3 instead of 1e-3, so that 100 epochs at most (RRD 40, DE 30) go far enough; evaluation every 5 with
 patience 4. DE has 5 experts instead of 20, annealed over 10 epochs. BD trains both graphs and has no published row;
 it refreshes once in its 10 epochs.
+
+HTD and PCKD (``cpd``, 5 experts instead of 20) are as published for this pair of models; FreqD has weight, decay and
+edge dropout of its relative GraphD, whose filter comes before the projector too (the published file for FreqD is for
+MF); ``de+rrd`` is both as they stand here. They train for 30 epochs.
 """
 
 import dataclasses
@@ -37,6 +41,38 @@ CITEULIKE_LIGHTGCN: StudyConfig = dataclasses.replace(
         ),
         "de": MethodConfig(
             options={"weight": 0.005, "experts": 5, "anneal_epochs": 10},
+            training={"weight_decay": 1e-5, "epochs": 30},
+        ),
+        "htd": MethodConfig(
+            options={"weight": 0.5, "gamma": 0.9, "pairs": "code", "experts": 30, "anneal_epochs": 10},
+            training={"weight_decay": 1e-8, "epochs": 30},
+        ),
+        "pckd": MethodConfig(
+            options={
+                "weight": 0.005,
+                "alpha": 0.05,
+                "regulariser": "list",
+                "guide": "teacher",
+                "listed": 5,
+                "top": 500,
+                "sharpness": 10.0,
+                "list_temperature": 0.01,
+                "experts": 5,
+                "anneal_epochs": 10,
+            },
+            training={"weight_decay": 1e-5, "epochs": 30},
+        ),
+        "freqd": MethodConfig(
+            options={"weight": 0.1, "order": "before", "neighbours": 5, "edge_dropout": 0.5, "normalize": True},
+            training={"weight_decay": 1e-7, "epochs": 30},
+        ),
+        "de+rrd": MethodConfig(
+            options={
+                "methods": {
+                    "de": {"weight": 0.005, "experts": 5, "anneal_epochs": 10},
+                    "rrd": {"weight": 0.01, "ranked": 50, "unranked": 100, "top": 500, "temperature": 10.0},
+                }
+            },
             training={"weight_decay": 1e-5, "epochs": 30},
         ),
         "bd": MethodConfig(

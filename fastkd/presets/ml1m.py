@@ -14,7 +14,9 @@ student and trains for 20 epochs.
 The other methods have the same 60 epochs and are not tuned yet: UnKD as its authors run it (4 groups, 30 pairs),
 RCE-KD with the lists and weight published for Gowalla, IR-RRD with RRD's weight and half of it for items, the rest as
 published for CiteULike; RD's discrepancy weight starts after a tenth of the epochs. HetComp learns from three states of
-the teacher, which keeps one every 10 epochs.
+the teacher, which keeps one every 10 epochs. Of the feature methods hint, HTD and PCKD (5 experts) are as published for
+CiteULike, FreqD for Gowalla, FTD as by its authors, PHR with the weight of HyperKDMA's code and hyper-networks over 100
+hidden units instead of 550; ``de+rrd`` is both as they stand here.
 """
 
 from pathlib import Path
@@ -68,6 +70,39 @@ ML1M = StudyConfig(
             options={"weight": 10.0, "listed": 100, "drawn": 50, "top": 100, "temperature": 1.0, "beta": 5.0},
         ),
         "de": MethodConfig(options={"weight": 0.01, "experts": 5, "anneal_epochs": 10}),
+        "hint": MethodConfig(
+            options={"weight": 0.05, "projector": "mlp", "hidden_ratio": 5.0, "dropout": 0.2, "entities": "uniform"},
+        ),
+        "phr": MethodConfig(options={"weight": 0.01, "hidden": 100}),
+        "ftd": MethodConfig(options={"weight": 1e-3}),
+        "htd": MethodConfig(
+            options={"weight": 0.5, "gamma": 0.9, "pairs": "code", "experts": 30, "anneal_epochs": 10},
+        ),
+        "pckd": MethodConfig(
+            options={
+                "weight": 0.05,
+                "alpha": 0.1,
+                "regulariser": "list",
+                "guide": "teacher",
+                "listed": 5,
+                "top": 100,
+                "sharpness": 10.0,
+                "list_temperature": 0.1,
+                "experts": 5,
+                "anneal_epochs": 10,
+            },
+        ),
+        "freqd": MethodConfig(
+            options={"weight": 0.5, "strength": 0.5, "neighbours": 5, "edge_dropout": 0.5, "normalize": True},
+        ),
+        "de+rrd": MethodConfig(
+            options={
+                "methods": {
+                    "de": {"weight": 0.01, "experts": 5, "anneal_epochs": 10},
+                    "rrd": {"weight": 0.01, "ranked": 40, "unranked": 40, "top": 500, "temperature": 10.0},
+                }
+            },
+        ),
         "bd": MethodConfig(
             options={"weight": 0.5, "teacher_weight": 0.5, "rank_sign": -1, "base_negatives": "drawn"},
             training={"epochs": 20},

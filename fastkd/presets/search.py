@@ -2,7 +2,8 @@
 
 A space is dotted key -> range or choices: ``options.*`` of the method, ``training.*`` of its student. A range is
 ``{"low": a, "high": b, "log": bool}``, choices a list. Every method has its weight, the weight decay of its student and
-one or two keys of its own, so that one budget of trials is fair to all; the plain student has its training alone.
+one or two keys of its own, so that one budget of trials is fair to all; the plain student has its training alone, a
+combination the weight of the whole.
 Ranges of weights span the published values (lambda of sums, see README.md).
 """
 
@@ -117,6 +118,7 @@ SEARCH: Mapping[str, Space] = {
         "options.order": ["after", "before"],
         "training.weight_decay": _DECAY,
     },
+    "de+rrd": {"options.weight": _weight(0.1, 10.0), "training.weight_decay": _DECAY},
     "bd": {
         "options.weight": _weight(0.05, 5.0),
         "options.teacher_weight": _weight(0.05, 5.0),

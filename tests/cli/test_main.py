@@ -15,7 +15,7 @@ def test_help_states_example_and_exit_codes(fastkd):
 def test_all_commands_are_there():
     names = {c.name or c.callback.__name__ for c in app.registered_commands} | {g.name for g in app.registered_groups}
     measuring = {"evaluate", "report", "methods", "bench", "doctor"}
-    assert names == {"demo", "data", "train", "distill", "recommend"} | measuring
+    assert names == {"demo", "data", "train", "distill", "recommend", "export"} | measuring
 
 
 def test_the_version_is_printed(fastkd):

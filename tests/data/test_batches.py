@@ -67,6 +67,14 @@ def test_batch_moves_between_devices():
     assert torch.equal(moved.users, run()[0].users)
 
 
+@pytest.mark.parametrize(("users", "runs"), [([4, 4, 1, 1, 1, 7], 3), ([4, 1, 4], 3), ([2], 1), ([], 0)])
+def test_stretches_of_a_user_are_counted_before_rows_leave_the_cpu(users, runs):
+    ids = torch.tensor(users, dtype=torch.int64)
+    batch = Batch(ids, ids, ids, ids.unsqueeze(1))
+    assert batch.to("cpu").runs is None
+    assert batch.to("meta").runs == batch.to("meta").to("meta").runs == runs
+
+
 def test_by_user_keeps_the_rows_of_a_user_together_and_loses_none():
     train = Interactions.from_csr(np.arange(0, 241, 6), np.tile(np.arange(6), 40), 9)
     options = {"negatives": np.arange(240)[:, None] % 9, "batch_size": 32, "seeds": Seeds(1)}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from fastkd import Interactions, Seeds
 from fastkd.core.errors import ConfigError, DataError
-from fastkd.data import Dataset, IdMap, build_sequences
+from fastkd.data import Batch, Dataset, IdMap, build_sequences
 from fastkd.evaluation import EvalConfig, evaluate
 from fastkd.models import ModelConfig, build_model
 from fastkd.training import Trainer, TrainingConfig
@@ -94,6 +95,40 @@ class TestSASRec(RecommenderContract):
                 others = [scores[j] - math.log(256 / 37) for j in drawn[row] if j != positive]
                 wanted = np.log(np.exp(others).sum() + np.exp(scores[positive])) - scores[positive]
             assert found[row].item() == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    @pytest.mark.parametrize("runs", [23, 40])
+    def test_slots_without_a_user_change_nothing(self, train, loss, runs):
+        model = self.build(train, init_std=0.3, options={"base_loss": loss}).eval()
+        batch, found = self.batch(train), []
+        for given in (batch, dataclasses.replace(batch, runs=runs)):
+            losses = model.row_losses(model.tables(), given, epoch=1, step=4)
+            losses.sum().backward()
+            found.append((losses.detach(), *(p.grad for p in model.parameters())))
+            model.zero_grad()
+        for exact, padded in zip(*found, strict=True):
+            torch.testing.assert_close(padded, exact)
+
+    @pytest.mark.gpu
+    @pytest.mark.parametrize("loss", LOSSES)
+    def test_a_step_on_a_gpu_waits_for_nothing_and_reads_each_user_once(self, train, loss):
+        model = self.build(train, init_std=0.3, options={"base_loss": loss}).eval()
+        order = self.batch(train).users.argsort()
+        batch = self.batch(train)
+        batch = Batch(batch.entries[order], batch.users[order], batch.positives[order], batch.negatives[order])
+        wanted = model.row_losses(model.tables(), batch).detach() if loss != "sampled" else None
+        model.cuda()
+        there = batch.to("cuda")
+        assert there.runs == len(batch.users.unique())
+        model.row_losses(model.tables(), there).sum().backward()  # compiles and allocates
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            losses = model.row_losses(model.tables(), there)
+            losses.sum().backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        if wanted is not None:
+            torch.testing.assert_close(losses.detach().cpu(), wanted, rtol=1e-3, atol=1e-4)
 
     def windowed(self, model, sequence, window):
         """The state after ``window``, whose places count from the end of the items but the last."""

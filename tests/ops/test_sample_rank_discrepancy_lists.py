@@ -171,3 +171,35 @@ def test_bad_lists_are_named():
     for side in (None, student[:1]):
         with pytest.raises(TypeError, match=r"teacher must be a pair of tables .* or ranked lists"):
             sample_rank_discrepancy(side, student, 1, **options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_rows_of_some_users_under_their_counters_draw_what_the_whole_tables_draw(backend, direction):
+    (teacher, items), (student, others) = (
+        [table.to(device_of(backend)) for table in tables(30, 90, *which)] for which in ((6, 0), (4, 1))
+    )
+    seen = exclusions(30, 90, 0.1)
+    options = {"direction": direction, "epsilon": 0.05, "seed": 5, "epoch": 1, "backend": backend}
+    some = torch.tensor([29, 3, 11])
+    wanted = sample_rank_discrepancy((teacher, items), (student, others), 6, users=some, exclude=seen, **options)
+    part = seen.rows(some.numpy())
+    full = rank_topk(student[some], others, 90, exclude=part)
+    for side in ((student[some], others), full):
+        found = sample_rank_discrepancy((teacher[some], items), side, 6, counters=some, exclude=part, **options)
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"users": torch.arange(3)}, ValueError, "users .* or counters .*, not both"),
+        ({"counters": torch.arange(4)}, ValueError, "counters has 4 rows, exclude 3"),
+        ({"counters": torch.zeros(3)}, TypeError, "counters"),
+    ],
+)
+def test_counters_that_do_not_fit_are_named(change, error, message):
+    options = {"direction": DIRECTIONS[0], "epsilon": 0.05, "seed": 5, "epoch": 1, "exclude": exclusions(3, 20, 0.1)}
+    options |= {"counters": torch.arange(3), **change}
+    with pytest.raises(error, match=message):
+        sample_rank_discrepancy(tables(3, 20, 6, 0), tables(3, 20, 4, 1), 2, **options)

@@ -20,13 +20,15 @@ def test_the_spaces_are_those_of_registered_methods(name):
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_student_of_every_preset_has_a_space_and_its_values_can_be_had(preset):
     study = PRESETS.get(preset)
+    whole = to_mapping(study)
     for name in study.method_names():
         space = study.search_of(name)
         assert space
+        alone = {**whole, "methods": {name: whole["methods"][name]} if name in whole["methods"] else {}}
         for key, values in space.items():
             for value in (values["low"], values["high"]) if isinstance(values, dict) else values:
                 tuned = {"trials": 1, "seed": 0, "metric": "", "value": 0.0, "values": {key: value}}
-                made = from_mapping(StudyConfig, to_mapping(study) | {"tuned": {name: tuned}})
+                made = from_mapping(StudyConfig, alone | {"tuned": {name: tuned}})
                 part, _, field = key.partition(".")
                 found = made.options_of(name) if part == "options" else vars(made.training_of(name, 0))
                 assert found[field] == value

@@ -133,7 +133,7 @@ def test_damage_is_found_and_named(tmp_path):
     ("change", "says"),
     [
         ({"format": "other"}, "not the manifest of a fastkd-export"),
-        ({"version": 99}, "version 99; this fastkd reads 1"),
+        ({"version": 99}, "version 99; this fastkd reads 1 and 2"),
         ({"files": {}}, "lists no tables"),
     ],
 )
@@ -143,6 +143,20 @@ def test_a_foreign_manifest_is_named(tmp_path, change, says):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(CheckpointError, match=says):
         load_export(tmp_path)
+
+
+def test_an_export_of_the_first_version_is_read_and_replaced(tmp_path):
+    save_export(sample(), tmp_path)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
+    assert torch.equal(load_export(tmp_path).tables.users, sample().tables.users)
+    save_export(sample(1), tmp_path)
+    assert json.loads(path.read_text())["version"] == 2
+
+
+def test_an_export_of_nothing_is_refused(tmp_path):
+    with pytest.raises(DataError, match="needs tables or weights"):
+        save_export(Export(None, IdMap.identity(3), IdMap.identity(2)), tmp_path)
 
 
 def test_a_manifest_cannot_point_outside_its_folder(tmp_path):

@@ -1,0 +1,98 @@
+"""A trained model exported: what other systems serve it with.
+
+| part | file | for |
+| --- | --- | --- |
+| ``vectors`` | tables, safetensors | models whose score is an inner product |
+| ``tower`` | torch.export program: user id, or history -> user vector | the same |
+| ``faiss`` | faiss index of the item vectors | the same |
+| ``weights`` | parameters, safetensors | all |
+| ``scorer`` | torch.export program: user id, item ids -> scores | models that score pairs |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastkd.core.errors import ConfigError, DataError, did_you_mean
+from fastkd.core.interactions import Interactions
+from fastkd.data.dataset import IdMap
+from fastkd.models.pairs import PairRecommender
+from fastkd.models.protocol import Recommender
+from fastkd.serving._folder import Part
+from fastkd.serving.export import Export, save_export
+from fastkd.serving.faiss_index import EXACT, check_faiss, index_part
+from fastkd.serving.programs import program_part
+
+OF_VECTORS = ("weights", "vectors", "tower", "faiss")
+OF_PAIRS = ("weights", "scorer")
+PARTS = ("weights", "vectors", "tower", "faiss", "scorer")
+
+
+def export_student(
+    model: Recommender,
+    folder: Path | str,
+    *,
+    user_ids: IdMap,
+    item_ids: IdMap,
+    seen: Interactions | None = None,
+    parts: Sequence[str] | None = None,
+    index: str = EXACT,
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``parts`` of a trained model, with id maps, seen items and ``metadata``; return the folder.
+
+    ``parts``: of :data:`PARTS`; None takes all that the model has but ``faiss``, which is optional. ``index``: faiss's
+    factory string, ``"Flat"`` exact. The folder and what goes wrong are as in :func:`fastkd.serving.save_export`; read
+    it with ``load_export``, ``load_program`` and ``load_index``, each of which ranks as the model does.
+
+    Raises ``ConfigError`` for a part that is not known or that the model has not.
+    """
+    wanted = chosen_parts(model, parts)
+    if (len(user_ids), len(item_ids)) != (model.num_users, model.num_items):
+        raise DataError(
+            f"id maps hold {len(user_ids)} users and {len(item_ids)} items, "
+            f"the model {model.num_users} and {model.num_items}"
+        )
+    tables = None if isinstance(model, PairRecommender) else model.frozen_tables()
+    extras: dict[str, Part] = {}
+    if "faiss" in wanted:
+        assert tables is not None
+        check_faiss(index, tables.items.shape[1])
+        extras["faiss"] = index_part(tables.items, index)
+    if "tower" in wanted:
+        extras["tower"] = program_part(model.user_tower())
+    if isinstance(model, PairRecommender) and "scorer" in wanted:
+        extras["scorer"] = program_part(model.pair_scorer())
+    export = Export(
+        tables if "vectors" in wanted else None,
+        user_ids,
+        item_ids,
+        seen,
+        metadata or {},
+        # An export has vectors, weights or both.
+        model.state_dict() if "weights" in wanted or "vectors" not in wanted else None,
+    )
+    return save_export(export, folder, extras=extras)
+
+
+def chosen_parts(model: Recommender, parts: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the parts to write; refuse those that are not known or that the model has not."""
+    pairs = isinstance(model, PairRecommender)
+    possible = OF_PAIRS if pairs else OF_VECTORS
+    if parts is None:
+        return tuple(part for part in possible if part != "faiss")
+    for part in parts:
+        if part not in PARTS:
+            raise ConfigError(f"unknown part {part!r} of an export.{did_you_mean(part, PARTS)}")
+        if part not in possible:
+            why = (
+                f"{type(model).__name__} scores pairs and has no user and item vectors"
+                if pairs
+                else f"{type(model).__name__} ranks by the inner product of vectors"
+            )
+            raise ConfigError(f"{part} cannot be exported: {why}. Possible: {', '.join(possible)}")
+    if not parts:
+        raise ConfigError(f"no parts to export; possible: {', '.join(possible)}")
+    return tuple(dict.fromkeys(parts))
