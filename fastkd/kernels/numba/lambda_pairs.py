@@ -55,7 +55,7 @@ def _loss(
 
 @jit()
 def scratch(width: int, like: Floats) -> Memory:
-    """Return memory for :func:`lambda_row`: Float64[4, K], scores and pairs in the dtype of ``like``, discounts by rank.
+    """Return memory for :func:`lambda_row`: Float64[4, K], scores and pairs in the dtype of ``like``, discounts.
 
     The discount of rank r is 1 / log2(1 + r).
     """
