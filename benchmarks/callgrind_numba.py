@@ -74,7 +74,9 @@ def run(loop: str, repeats: int) -> int:
         relaxed_ranking(listed, np.empty_like(listed), memory, none, repeats)
         return int(listed.size)
     if loop == "listnet":
-        listnet(listed, listed[::-1].copy(), np.empty_like(listed), np.empty((3, listed.shape[1])), repeats)
+        listnet(
+            listed, listed[::-1].copy(), np.empty_like(listed), np.empty((4, listed.shape[1]), listed.dtype), repeats
+        )
         return int(listed.size)
     if loop == "rank_topk_filter":
         worst, keys = np.full(len(tile), 2.8, np.float32), np.zeros((len(tile), 4 * K), np.uint64)

@@ -3,8 +3,9 @@
     python benchmarks/list_losses.py [--loss NAME]... [--shape B N D C] [--threads 1] [--rounds 5] [--json FILE]
 
 The same random normal tensors for all, in turns, in one process; values are compared before they are timed; median of
-the rounds. Rows of a JSON file that other losses left there stay. ``lambda_pairs`` is given a fifth of the list, for
-its work grows with the square.
+the rounds. The floor is that of ``listwise.py``: the traffic that cannot be left out, at a copy's bandwidth measured
+in the same run. Rows of a JSON file that other losses left there stay. ``lambda_pairs`` is given a fifth of the list,
+for its work grows with the square.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.listwise import seconds
+from benchmarks.listwise import bandwidth, seconds
 from fastkd import ops
 
 
@@ -72,8 +73,8 @@ def native(name: str, users: Tensor, items: Tensor, ids: Tensor, teacher: Tensor
     return loss.sum()
 
 
-def measure(name: str, shape: list[int], rounds: int) -> dict[str, Any]:
-    """Return milliseconds of each peer."""
+def measure(name: str, shape: list[int], rounds: int, speed: float) -> dict[str, Any]:
+    """Return milliseconds of each peer, and of the floor at ``speed`` bytes a second."""
     rows, count, dim, width = shape
     width = width // 5 if name == "lambda_pairs" else width
     random = torch.Generator().manual_seed(0)
@@ -103,7 +104,14 @@ def measure(name: str, shape: list[int], rounds: int) -> dict[str, Any]:
                 times[peer].append(1e3 * spent)
     ms = {peer: round(statistics.median(spent), 3) for peer, spent in times.items()}
     faster = {peer: round(ms[peer] / ms["fastkd"], 2) for peer in peers if peer != "fastkd"}
-    return {"shape": dict(zip("BNDC", (rows, count, dim, width), strict=True)), "ms": ms, "times_faster_than": faster}
+    floor = 1e3 * (3 * rows * width * dim * 4 + count * dim * 4 + rows * dim * 8 + 2 * ids.numel() * 4) / speed
+    return {
+        "shape": dict(zip("BNDC", (rows, count, dim, width), strict=True)),
+        "ms": ms,
+        "times_faster_than": faster,
+        "floor_ms": round(floor, 3),
+        "times_floor": {peer: round(spent / floor, 2) for peer, spent in ms.items()},
+    }
 
 
 def main() -> None:
@@ -117,11 +125,13 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     old = json.loads(given.json.read_text())["rows"] if given.json and given.json.exists() else {}
+    speed = bandwidth()
     for name in given.loss or PLAIN:
-        old[name] = measure(name, given.shape, given.rounds)
+        old[name] = measure(name, given.shape, given.rounds, speed)
         print(name, *(f"{k}={v}" for k, v in old[name].items()), sep="  ")
     if given.json:
-        report = {"torch": torch.__version__, "threads": given.threads, "rows": old}
+        about = {"torch": torch.__version__, "threads": given.threads, "GB_per_s": round(speed / 1e9, 2)}
+        report = {**about, "rows": old}
         given.json.write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from fastkd.ops._library import needs_gradient
 
-_IDS = (torch.int64, torch.int32)
+IDS = (torch.int64, torch.int32)
+"""Dtypes of ids."""
 
 
 def check_float(name: str, tensor: Tensor, axes: str) -> None:
@@ -19,9 +20,9 @@ def check_float(name: str, tensor: Tensor, axes: str) -> None:
 
 def check_ids(name: str, tensor: Tensor, axes: str) -> None:
     """Refuse anything but int64 or int32 ids with as many dimensions as ``axes`` has words."""
-    if isinstance(tensor, Tensor) and tensor.dtype in _IDS and tensor.dim() == axes.count(" ") + 1:
+    if isinstance(tensor, Tensor) and tensor.dtype in IDS and tensor.dim() == axes.count(" ") + 1:
         return
-    _refuse(name, tensor, f"Int64[{axes}] (or int32)", isinstance(tensor, Tensor) and tensor.dtype in _IDS)
+    _refuse(name, tensor, f"Int64[{axes}] (or int32)", isinstance(tensor, Tensor) and tensor.dtype in IDS)
 
 
 def _refuse(name: str, tensor: Tensor, wanted: str, right_dtype: bool) -> None:

@@ -18,7 +18,7 @@ from fastkd.ops._dispatch import choose, kernel
 
 NAMESPACE = "fastkd"
 Op = Callable[..., Any]
-_LAUNCHERS: dict[tuple[str, str, str, str | None], Op] = {}
+_LAUNCHERS: dict[tuple[str, str, torch.device, str | None], Op] = {}
 _PLAIN = (Tensor, torch.nn.Parameter)
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
 
@@ -90,9 +90,10 @@ def quick(op: Op, implementation: Op) -> Op:
 
 def launch(op: str, backend: str, device: torch.device, function: str | None = None) -> Op:
     """Return the launcher ``function`` (default: the op's own name) of the native kernel chosen for ``op``."""
-    launcher = _LAUNCHERS.get((op, backend, device.type, function))
+    key = (op, backend, device, function)
+    launcher = _LAUNCHERS.get(key)
     if launcher is None:
-        launcher = _LAUNCHERS[(op, backend, device.type, function)] = _launcher(op, backend, device.type, function)
+        launcher = _LAUNCHERS[key] = _launcher(op, backend, device.type, function)
     return launcher
 
 

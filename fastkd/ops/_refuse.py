@@ -25,11 +25,12 @@ def refuse_nan(loss: Tensor, reads: Callable[[int], Reads]) -> None:
 
     ``reads``: gives what the loss of a row was made of. A NaN of finite values (scores that overflow) is not refused.
     """
-    if loss.device.type != "cpu" or torch.compiler.is_compiling() or type(loss) is not Tensor:
+    if not loss.is_cpu or torch.compiler.is_compiling() or type(loss) is not Tensor:
         return
     if torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active():
         return
-    values = loss.detach().numpy().ravel()
+    values = loss.numpy(force=True)
+    values = values if values.ndim == 1 else values.ravel()
     square = values.dot(values)  # the quickest way to one number that is NaN if any is; infinities give no NaN
     if square == square:
         return

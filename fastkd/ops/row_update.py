@@ -131,9 +131,18 @@ def _check_rows(rows: Tensor, num_rows: int) -> None:
     """Refuse rows that are not distinct, ascending and in range; on a GPU reading them would wait for the device."""
     if rows.device.type != "cpu" or torch.compiler.is_compiling() or len(rows) == 0:
         return
-    if int(rows[0]) < 0 or int(rows[-1]) >= num_rows or not bool((rows[1:] > rows[:-1]).all()):
+    if int(rows[0]) < 0 or int(rows[-1]) >= num_rows or not ascending(rows):
         low, high = (int(value) for value in rows.aminmax())
         raise ValueError(f"rows must be ascending, distinct and in [0, {num_rows}), got values from {low} to {high}")
+
+
+def ascending(rows: Tensor) -> bool:
+    """Return whether ``rows`` Int64[R] are known to ascend, none twice; on a GPU to look would wait for the device."""
+    if rows.device.type != "cpu":
+        return False
+    # numpy takes a tenth of the time of torch's two operators.
+    values = rows.numpy()
+    return bool((values[1:] > values[:-1]).all())
 
 
 def _step(function: str) -> Any:

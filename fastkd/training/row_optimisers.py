@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastkd.ops.row_gradient import row_gradient
-from fastkd.ops.row_update import row_adagrad, row_adam, row_sgd
+from fastkd.ops.row_update import ascending, row_adagrad, row_adam, row_sgd
 
 
 class RowOptimizer(torch.optim.Optimizer):
@@ -167,6 +167,7 @@ def _rows_of(gradient: Tensor, parameter: Tensor) -> tuple[Tensor, Tensor]:
             f"got layout {gradient.layout} of shape {list(gradient.shape)}"
         )
     rows, values = gradient._indices()[0], gradient._values()
-    if gradient.is_coalesced():
+    # Autograd forgets that a gradient is coalesced when it keeps it; to see it again takes a hundredth of a new sum.
+    if gradient.is_coalesced() or ascending(rows):
         return rows, values
     return row_gradient(values, rows[:, None], values.new_ones((len(rows), 1)))

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from fastkd.losses import BPRLoss, ListNetLoss, RelaxedRankingLoss, SoftBCELoss
+from tests.contracts.closeness import assert_near
 
 README = Path(__file__).parents[2] / "fastkd" / "losses" / "README.md"
 
@@ -62,7 +63,8 @@ def test_rrd_beyond_the_clamp_still_has_a_gradient(lists):
     far = [(s.detach() + 100).requires_grad_() for s in lists]
     assert not torch.autograd.grad(rrd(*far), far[0])[0].any()
     loss = RelaxedRankingLoss()(*far)
-    torch.testing.assert_close(loss, RelaxedRankingLoss()(*lists))  # a shift of all scores changes nothing
+    # A shift of all scores changes nothing but their rounding, of numbers near 100.
+    assert_near(loss, RelaxedRankingLoss()(*lists), hair=1, scale=100.0 * lists[0].numel())
     assert torch.autograd.grad(loss, far[0])[0].any()
 
 
@@ -75,7 +77,7 @@ def test_listnet_where_the_guard_bites():
     student, teacher = torch.tensor([[50.0, 0.0]], requires_grad=True), torch.tensor([[0.0, 50.0]])
     assert torch.autograd.grad(listnet(student, teacher), student)[0].abs().max() < 1e-6
     gradient = torch.autograd.grad(ListNetLoss()(student, teacher), student)[0]
-    torch.testing.assert_close(gradient, torch.tensor([[1.0, -1.0]]))
+    assert gradient.tolist() == [[1, -1]]
 
 
 def test_sampled_softmax(lists):

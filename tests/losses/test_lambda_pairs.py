@@ -7,6 +7,7 @@ import torch
 
 from fastkd import ops
 from fastkd.losses import LambdaLoss
+from tests.contracts.closeness import assert_near
 
 SCORES = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
 GAINS = torch.rand(5, 7, generator=torch.Generator().manual_seed(1)).sort(dim=1, descending=True).values
@@ -17,7 +18,7 @@ GAINS = torch.rand(5, 7, generator=torch.Generator().manual_seed(1)).sort(dim=1,
 def test_scores(weights, reduction):
     rows = ops.lambda_pairs(SCORES, GAINS, weights=weights, sigma=2.0)
     expected = {"sum": rows.sum(), "mean": rows.mean(), "none": rows}[reduction]
-    torch.testing.assert_close(LambdaLoss(weights, 2.0, reduction=reduction)(SCORES, GAINS), expected)
+    assert torch.equal(LambdaLoss(weights, 2.0, reduction=reduction)(SCORES, GAINS), expected)
 
 
 def test_embeddings():
@@ -25,7 +26,7 @@ def test_embeddings():
     ids = torch.randint(30, (5, 7))
     loss = LambdaLoss(reduction="none")
     scores = torch.einsum("bd,bcd->bc", users, items[ids])
-    torch.testing.assert_close(loss.from_embeddings(users, items, ids, GAINS), loss(scores, GAINS))
+    assert_near(loss.from_embeddings(users, items, ids, GAINS), loss(scores, GAINS), hair=8)
 
 
 @pytest.mark.parametrize(

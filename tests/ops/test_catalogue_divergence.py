@@ -133,7 +133,7 @@ def test_bounds_far_past_the_range_of_exp(backend):
     device = device_of(backend)
     users, ours, theirs = (torch.tensor(x, device=device) for x in ([[1.0]], [[1e4], [0.0]], [[0.0], [1e4]]))
     found = {k: catalogue_divergence((users, ours), (users, theirs), kind=k, backend=backend).item() for k in KINDS}
-    assert found["jensen_shannon"] == pytest.approx(math.log(2))
+    assert found["jensen_shannon"] == pytest.approx(math.log(2), rel=2 * torch.finfo(torch.float32).eps)
     assert found["reverse_kl"] == found["forward_kl"] == found["cross_entropy"] == 1e4
 
 

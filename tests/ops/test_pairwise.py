@@ -9,6 +9,7 @@ from fastkd.ops import pairwise
 from tests.contracts.closeness import pad, wave
 from tests.contracts.op_contract import OpContract, backends_of
 
+ROUNDING = torch.finfo(torch.float32).eps
 BACKENDS = backends_of("pairwise")
 
 MARGIN = 0.7
@@ -80,9 +81,9 @@ def test_scores_far_beyond_exp(backend, loss):
     value = pairwise(positive, negative, loss=loss, margin=1.0, backend=backend)
     value.sum().backward()
     tie, slope = (math.log(2), 0.5) if loss == "bpr" else (1.0, 1.0)
-    assert value.tolist() == pytest.approx([0, 2e4 + (loss == "margin"), tie], rel=1e-6)
-    assert positive.grad.tolist() == pytest.approx([0, -1, -slope], rel=1e-6)
-    assert negative.grad[:, 0].tolist() == pytest.approx([0, 1, slope], rel=1e-6)
+    assert value.tolist() == pytest.approx([0, 2e4 + (loss == "margin"), tie], rel=2 * ROUNDING)
+    assert positive.grad.tolist() == pytest.approx([0, -1, -slope], rel=ROUNDING)
+    assert negative.grad[:, 0].tolist() == pytest.approx([0, 1, slope], rel=ROUNDING)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

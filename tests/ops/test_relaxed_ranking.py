@@ -68,9 +68,10 @@ def test_golden_value(backend):
     ranked, unranked = (2 * wave(3, 4, 0.7)).requires_grad_(), (2 * wave(3, 5, 1.3, 0.5)).requires_grad_()
     total = relaxed_ranking(ranked, unranked, backend=backend).sum()
     total.backward()
-    assert total.item() == pytest.approx(33.241296031273016, rel=1e-14)
-    assert ranked.grad[0].tolist() == pytest.approx([-0.730312, -0.49962, -0.68457, -0.878169], abs=1e-6)
-    assert unranked.grad[0].tolist() == pytest.approx([0.267031, 0.036635, 0.081682, 0.914316, 1.493006], abs=1e-6)
+    assert total.item() == pytest.approx(33.241296031273016, rel=16 * torch.finfo(torch.float64).eps)
+    # Published to six digits.
+    assert ranked.grad[0].tolist() == pytest.approx([-0.730312, -0.49962, -0.68457, -0.878169], abs=5e-7)
+    assert unranked.grad[0].tolist() == pytest.approx([0.267031, 0.036635, 0.081682, 0.914316, 1.493006], abs=5e-7)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -102,7 +103,7 @@ def test_padding_is_as_if_it_were_not_there(backend):
     nothing = torch.full((1, 1), -torch.inf, dtype=torch.float64)
     padded = torch.cat([nothing, ranked[:, :2], nothing, ranked[:, 2:], nothing], 1)
     long = relaxed_ranking(padded, torch.cat([unranked[:, :1], nothing, unranked[:, 1:]], 1), backend=backend)
-    assert long.item() == pytest.approx(short.item(), rel=1e-15)
+    assert long.item() == pytest.approx(short.item(), rel=4 * torch.finfo(torch.float64).eps)
     for a, b in zip(*(torch.autograd.grad(t.sum(), (ranked, unranked)) for t in (short, long)), strict=True):
         assert_near(a, b)
 

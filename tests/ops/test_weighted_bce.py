@@ -71,7 +71,7 @@ def test_golden_value(backend):
     teacher = torch.tensor([[2.0, 0, -1, 3]], dtype=torch.float64)
     scores = torch.tensor([[1.0, -1, 0.5, 0]], dtype=torch.float64)
     found = weighted_bce(scores, torch.sigmoid(teacher / 2), backend=backend)
-    assert found.item() == pytest.approx(2.87391862674742, rel=1e-14)
+    assert found.item() == pytest.approx(2.87391862674742, abs=1e-14)  # its last published digit
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -80,8 +80,8 @@ def test_scores_far_beyond_exp(backend, q):
     scores = torch.tensor([[1e4], [-1e4]], requires_grad=True)
     value = weighted_bce(scores, torch.full((2, 1), q), backend=backend)
     value.sum().backward()
-    assert value.tolist() == pytest.approx([(1 - q) * 1e4, q * 1e4], rel=1e-6)
-    assert scores.grad[:, 0].tolist() == pytest.approx([1 - q, -q], rel=1e-6)
+    assert value.tolist() == pytest.approx([(1 - q) * 1e4, q * 1e4], rel=2 * torch.finfo(torch.float32).eps)
+    assert scores.grad[:, 0].tolist() == pytest.approx([1 - q, -q], rel=2 * torch.finfo(torch.float32).eps)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -108,7 +108,7 @@ def test_nan_stays_in_its_row(backend):
 def test_tiny_gradients_are_not_lost():
     scores = torch.tensor([[50.0]], dtype=torch.float64, requires_grad=True)
     weighted_bce(scores, torch.ones(1, 1, dtype=torch.float64), backend="numba").sum().backward()
-    assert scores.grad.item() == pytest.approx(-math.exp(-50), rel=1e-12)
+    assert scores.grad.item() == pytest.approx(-math.exp(-50), rel=4 * torch.finfo(torch.float64).eps)
 
 
 def test_bad_arguments_are_named():

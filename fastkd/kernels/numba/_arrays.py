@@ -30,8 +30,9 @@ def array(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
     """Return the values as a C-contiguous array of ``dtype``; shared memory where nothing has to change."""
     if tensor.dtype is not dtype or not tensor.is_contiguous():
         tensor = tensor.detach().to(dtype).contiguous()
-    # Detaching takes as long as the rest: only where it must be.
-    values: NDArray[Any] = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    # Forced, torch detaches by itself, in half the time that it takes to ask for it; where there is nothing to detach
+    # the plain call is the quicker one.
+    values: NDArray[Any] = tensor.numpy(force=True) if tensor.requires_grad else tensor.numpy()
     return values
 
 

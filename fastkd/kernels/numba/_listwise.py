@@ -13,15 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import array, compute_dtype, new
+from fastkd.kernels.numba._arrays import NUMPY, array, compute_dtype, new
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
-from fastkd.kernels.numba._table_gradient import sum_rows, table_gradient
+from fastkd.kernels.numba._row_sums import sum_rows
+from fastkd.kernels.numba._table_gradient import table_gradient
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
 Made = tuple[Tensor, Tensor, Tensor, Tensor]
+_NONE = (0, 0)
 
 
 def key_dtype(num_items: int) -> type[np.signedinteger[Any]]:
@@ -33,12 +35,13 @@ def results(
     users: Tensor, items: Tensor, width: int, *, need_users: bool, need_items: bool
 ) -> tuple[Floats, Floats, Ints, Floats]:
     """Return memory for (loss [B], coefficients [B, W], keys [B, W], unit user gradients [B, D]), empty if unused."""
-    dtype, rows = compute_dtype(users, items), len(users)
+    real, wanted = NUMPY[compute_dtype(users, items)], need_users or need_items
+    rows, dim = users.shape
     return (
-        new((rows,), dtype),
-        new((rows, width) if need_users or need_items else (0, 0), dtype),
-        np.empty((rows, width) if need_items else (0, 0), dtype=key_dtype(len(items))),
-        new(users.shape if need_users else (0, 0), dtype),
+        np.empty(rows, real),
+        np.empty((rows, width) if wanted else _NONE, real),
+        np.empty((rows, width) if need_items else _NONE, key_dtype(items.shape[0])),
+        np.empty((rows, dim) if need_users else _NONE, real),
     )
 
 
@@ -108,7 +111,6 @@ def sum_list(coefficients: Floats, items: Floats, keys: Ints, out: Floats, rows:
     """Write the user's gradient, the sum of the rows weighted by their coefficients; rows, values: memory for W."""
     count = 0
     for c in range(len(keys)):
-        if keys[c] >= 0:
-            rows[count], values[count] = keys[c], coefficients[c]
-            count += 1
+        rows[count], values[count] = keys[c], coefficients[c]
+        count += keys[c] >= 0
     sum_rows(items, rows, values, 0, count, out)

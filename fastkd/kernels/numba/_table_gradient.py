@@ -78,24 +78,3 @@ def _add(
             value, target = above * coefficients[b, c], out[row[c]]
             for d in range(len(vector)):
                 target[d] += value * vector[d]
-
-
-@jit(fastmath={"contract"})
-def sum_rows(table: Floats, rows: Ints, values: Floats, begin: int, end: int, out: Floats) -> None:
-    """Write ``sum_e values[e] table[rows[e]]`` over e in [begin, end), in that order.
-
-    Four entries a pass, so that the sums are read and written a quarter as often; the order of the sum is the same.
-    """
-    out[:] = 0
-    e = begin
-    while e + 4 <= end:
-        v0, v1, v2, v3 = values[e], values[e + 1], values[e + 2], values[e + 3]
-        p0, p1, p2, p3 = table[rows[e]], table[rows[e + 1]], table[rows[e + 2]], table[rows[e + 3]]
-        for d in range(len(out)):
-            out[d] = out[d] + v0 * p0[d] + v1 * p1[d] + v2 * p2[d] + v3 * p3[d]
-        e += 4
-    while e < end:
-        v0, p0 = values[e], table[rows[e]]
-        for d in range(len(out)):
-            out[d] += v0 * p0[d]
-        e += 1

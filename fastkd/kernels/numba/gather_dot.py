@@ -16,7 +16,8 @@ from torch import Tensor
 from fastkd.kernels.numba._arrays import array, compute_dtype, new
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
-from fastkd.kernels.numba._table_gradient import sum_rows, table_gradient
+from fastkd.kernels.numba._row_sums import sum_rows
+from fastkd.kernels.numba._table_gradient import table_gradient
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]

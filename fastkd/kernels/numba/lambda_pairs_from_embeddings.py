@@ -48,7 +48,7 @@ def _fused(
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
     width = ids.shape[1]
-    memory, discounts = scratch(width)
+    memory = scratch(width, loss)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     for b in range(start, stop):
@@ -59,6 +59,6 @@ def _fused(
         if score_list(users[b], items, ids[b], row, own_keys):
             bad[0] = 1
         gain = gains[b] if graded else row[:0]
-        loss[b] = lambda_row(row, gain, graded, pair_weights, kind, sigma, gradient, row, memory, discounts)
+        loss[b] = lambda_row(row, gain, graded, pair_weights, kind, sigma, gradient, row, memory)
         if unit_users.size:
             sum_list(row, items, own_keys, unit_users[b], rows, values)

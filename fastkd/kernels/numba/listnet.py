@@ -36,7 +36,7 @@ def listnet(scores: Tensor, teacher: Tensor, temperature: float, *, gradient: bo
 def _loss(
     scores: Floats, teacher: Floats, scale: float, gradient: bool, loss: Floats, unit: Floats, start: int, stop: int
 ) -> None:
-    memory = np.empty((3, scores.shape[1]), dtype=np.float64)
+    memory = np.empty((4, scores.shape[1]), dtype=loss.dtype)
     nothing = np.empty(0, dtype=loss.dtype)
     for b in range(start, stop):
         loss[b] = listnet_row(scores[b], teacher[b], scale, gradient, unit[b] if gradient else nothing, memory)

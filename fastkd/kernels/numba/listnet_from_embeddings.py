@@ -50,7 +50,7 @@ def _fused(
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
     width = ids.shape[1]
-    memory = np.empty((3, width), dtype=np.float64)
+    memory = np.empty((4, width), dtype=loss.dtype)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     for b in range(start, stop):

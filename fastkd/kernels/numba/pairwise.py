@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new, optional
-from fastkd.kernels.numba._exp import exp, total
+from fastkd.kernels.numba._exp import total
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._log1p import log1p
+from fastkd.kernels.numba._logistic import logistic
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
@@ -42,7 +42,7 @@ def _loss(
     positive: Floats, negative: Floats, weights: Floats, weighted: bool, hinge: bool, margin: float, gradient: bool,
     out: Floats, unit_positive: Floats, unit_negative: Floats, start: int, stop: int,
 ) -> None:  # fmt: skip
-    memory = np.empty((2, negative.shape[1]), dtype=np.float64)
+    memory = np.empty((2, negative.shape[1]), dtype=out.dtype)
     for b in range(start, stop):
         weight = weights[b] if weighted else negative[b][:0]
         unit = unit_negative[b] if gradient else negative[b][:0]
@@ -58,33 +58,37 @@ def pairwise_row(
 ) -> tuple[float, float]:  # fmt: skip
     """Return the loss of a row and its slope in the positive; write those in the negatives, which they may replace.
 
-    ``memory``: Float64[2, n] or wider. No loop has a branch that its numbers decide, so each becomes vector code.
+    ``memory``: Float[2, n] or wider, of the dtype of the scores. No loop has a branch that its numbers decide, so each
+    becomes vector code.
     """
-    width, p, count = len(negative), np.float64(positive), 0
+    width, p, count = len(negative), positive, 0
+    real = memory.dtype.type
+    zero, one, wanted = real(0), real(1), real(margin)
     values, push = memory[0], memory[1]
     for j in range(width):
         count += negative[j] != -np.inf
     if p == -np.inf or count == 0:
         if gradient:
-            unit_negative[:] = 0.0
+            unit_negative[:] = 0
         return 0.0, 0.0
     if hinge:
         for j in range(width):
-            short = margin - (p - np.float64(negative[j]))
+            short = wanted - (p - negative[j])
             # not (short <= 0), so that NaN stays NaN
-            values[j] = 0.0 if short <= 0 else short
-            push[j] = 0.0 if short <= 0 else (1.0 if short == short else short)
+            values[j] = zero if short <= 0 else short
+            push[j] = zero if short <= 0 else (one if short == short else short)
     else:
         for j in range(width):
-            x = p - np.float64(negative[j])
-            e = exp(-abs(x))
-            values[j] = (0.0 if x >= 0 else -x) + log1p(e)
-            push[j] = (e if x >= 0 else 1.0) / (1.0 + e)
+            x = p - negative[j]
+            tail, _, down = logistic(x)
+            values[j] = tail + (-x if x < zero else zero)
+            push[j] = down
+    share = one / real(count)
     for j in range(width):
-        weight = np.float64(weights[j]) if weighted else 1.0
+        weight = weights[j] if weighted else one
         there = negative[j] != -np.inf
-        values[j] = weight * values[j] if there else 0.0
-        push[j] = weight * push[j] / count if there else 0.0
+        values[j] = weight * values[j] if there else zero
+        push[j] = (weight * push[j]) * share if there else zero
     if gradient:
         for j in range(width):
             unit_negative[j] = push[j]

@@ -33,7 +33,7 @@ def row_gradient(vectors: Tensor, ids: Tensor, coefficients: Tensor) -> tuple[Te
     starts, rows = np.empty(len(pairs) + 1, dtype=np.int64), np.empty(len(pairs), dtype=np.int64)
     count = segments(pairs, starts, rows)
     values = new((count, vectors.shape[1]), dtype)
-    work = len(pairs) / max(count, 1) * (4 + 0.15 * vectors.shape[1])
+    work = len(pairs) / max(count, 1) * (8 + 0.5 * vectors.shape[1])
     flat = array(coefficients, dtype).reshape(-1)
     run_rows(_sums, count, work, pairs, starts, array(vectors, dtype), flat, max(lists.shape[1], 1), values)
     return torch.from_numpy(rows[:count]), torch.from_numpy(values)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._arrays import array, compute_dtype, new, optional
-from fastkd.kernels.numba._exp import exp, total
+from fastkd.kernels.numba._exp import total
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._log1p import log1p
+from fastkd.kernels.numba._logistic import logistic
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
@@ -40,7 +40,7 @@ def bce(
     gradient: bool, loss: Floats, unit: Floats, start: int, stop: int,
 ) -> None:  # fmt: skip
     """Rows start to stop: their losses, and their gradients if asked for."""
-    memory = scratch(scores.shape[1])
+    memory = scratch(scores.shape[1], loss)
     for b in range(start, stop):
         weight = weights[b] if weighted else scores[b][:0]
         row = unit[b] if gradient else scores[b][:0]
@@ -48,9 +48,9 @@ def bce(
 
 
 @jit()
-def scratch(width: int) -> Floats:
-    """Return memory for :func:`bce_row`, Float64[4, C]."""
-    return np.empty((4, width), dtype=np.float64)
+def scratch(width: int, like: Floats) -> Floats:
+    """Return memory for :func:`bce_row`, Float[4, C] of the dtype of ``like``."""
+    return np.empty((4, width), dtype=like.dtype)
 
 
 @jit()
@@ -63,33 +63,29 @@ def bce_row(
     With ``teacher``, targets are logits t, and q = sigma((t + shift) scale). No loop has a branch that its numbers
     decide, so each becomes vector code; padding is cut out where a number leaves its loop.
     """
-    width = len(scores)
+    width, real = len(scores), memory.dtype.type
+    zero, one, factor, move = real(0), real(1), real(scale), real(shift)
     q, rest, values, slopes = memory[0], memory[1], memory[2], memory[3]
     if teacher:
         for c in range(width):
-            x = (np.float64(targets[c]) + shift) * scale
-            small = exp(-abs(x))
             # q and 1 - q, each without taking two numbers near 1 from each other
-            q[c] = (1.0 if x >= 0 else small) / (1.0 + small)
-            rest[c] = (small if x >= 0 else 1.0) / (1.0 + small)
+            _, q[c], rest[c] = logistic((targets[c] + move) * factor)
     else:
         for c in range(width):
             q[c] = targets[c]
-            rest[c] = 1.0 - q[c]
+            rest[c] = one - q[c]
     for c in range(width):
-        s = np.float64(0.0 if scores[c] == -np.inf else scores[c])
-        e = exp(-abs(s))
-        tail, whole = log1p(e), 1.0 + e
-        up, down = (1.0 if s >= 0 else e) / whole, (e if s >= 0 else 1.0) / whole  # sigma(s), sigma(-s)
-        yes, no = tail - (0.0 if s >= 0 else s), tail + (s if s >= 0 else 0.0)  # -log sigma(s), -log sigma(-s)
+        s = zero if scores[c] == -np.inf else scores[c]
+        tail, up, down = logistic(s)
+        yes, no = tail + max(-s, zero), tail + max(s, zero)  # -log sigma(s), -log sigma(-s)
         values[c] = q[c] * yes + rest[c] * no
         # sigma(s) - q without taking two numbers near 1 from each other
         slopes[c] = rest[c] * up - q[c] * down
     for c in range(width):
-        weight = np.float64(weights[c]) if weighted else 1.0
+        weight = weights[c] if weighted else one
         there = scores[c] != -np.inf
-        values[c] = weight * values[c] if there else 0.0
-        slopes[c] = weight * slopes[c] if there else 0.0
+        values[c] = weight * values[c] if there else zero
+        slopes[c] = weight * slopes[c] if there else zero
     if gradient:
         for c in range(width):
             unit[c] = slopes[c]

@@ -62,7 +62,7 @@ def _fused(
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
     width = ids.shape[1]
-    memory = scratch(width)
+    memory = scratch(width, loss)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     for b in range(start, stop):
