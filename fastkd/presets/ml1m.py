@@ -14,7 +14,7 @@ student and trains for 20 epochs.
 The other methods have the same 60 epochs and are not tuned yet: UnKD as its authors run it (4 groups, 30 pairs),
 RCE-KD with the lists and weight published for Gowalla, IR-RRD with RRD's weight and half of it for items, the rest as
 published for CiteULike; RD's discrepancy weight starts after a tenth of the epochs. HetComp learns from three states of
-the teacher, which keeps one every 10 epochs. Of the feature methods hint, HTD and PCKD (5 experts) are as published for
+the teacher, which keeps one every 10 epochs; its steps sweep the catalogue, so it has 30 epochs, and users move every 5. Of the feature methods hint, HTD and PCKD (5 experts) are as published for
 CiteULike, FreqD for Gowalla, FTD as by its authors, PHR with the weight of HyperKDMA's code and hyper-networks over 100
 hidden units instead of 550; ``de+rrd`` is both as they stand here.
 """
@@ -64,7 +64,8 @@ ML1M = StudyConfig(
         "dcd": MethodConfig(options={"weight": 0.01, "ranked": 100, "top": 500, "temperature": 10.0}),
         "unkd": MethodConfig(options={"weight": 1.0, "groups": 4, "pairs": 30, "tilt": 0.0}),
         "hetcomp": MethodConfig(
-            options={"weight": 0.005, "ranked": 50, "states": 3, "update": 10, "alpha": 1.05, "use_base_loss": True},
+            options={"weight": 0.005, "ranked": 50, "states": 3, "update": 5, "alpha": 1.05, "use_base_loss": True},
+            training={"epochs": 30},
         ),
         "rce_kd": MethodConfig(
             options={"weight": 10.0, "listed": 100, "drawn": 50, "top": 100, "temperature": 1.0, "beta": 5.0},
