@@ -13,6 +13,9 @@ from fastkd.core.files import write_text
 Row = Mapping[str, Any]
 SMALL = (440, 300)
 
+LEAST = 1_000_000
+"""Bytes under which the memory of a process says nothing: pages come and go."""
+
 
 def write_page(folder: Path) -> Path:
     """Write the page of a folder's newest rows; return its path."""
@@ -38,7 +41,7 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         scaling=[{"title": title, "svg": svg} for title, svg in scaling(timed, "p50_ms", "milliseconds")],
         memory=[
             {"title": title, "svg": svg}
-            for title, svg in scaling(timed, "peak_bytes", "bytes beyond the inputs", letters=("N",))
+            for title, svg in scaling([_seen(row) for row in timed], "peak_bytes", "bytes beyond the inputs", ("N",))
         ],
         contenders=[{"name": name, "colour": colour(name)} for name in dict.fromkeys(r["contender"] for r in timed)],
         skipped=_skipped(newest),
@@ -146,6 +149,17 @@ def _line(name: str, label: str, rows: Sequence[Row], letter: str, value: str) -
     return Series(name, points, tips, [*[""] * (len(points) - 1), label])
 
 
+def _seen(row: Row) -> Row:
+    """Return a row whose memory is no less than a process can tell from noise."""
+    peak = row.get("peak_bytes")
+    return row if peak is None else {**row, "peak_bytes": max(peak, LEAST)}
+
+
+def _ms(value: float) -> str:
+    """Return milliseconds with four digits, and no powers of ten."""
+    return f"{value:,.0f}" if value >= 1e4 else f"{value:.4g}"
+
+
 def _cells(row: Row) -> dict[str, Any]:
     """Return a row of the page's table, as text."""
     share = row.get("share")
@@ -156,9 +170,9 @@ def _cells(row: Row) -> dict[str, Any]:
         "who": row["contender"] + (f", {row['variant']}" if row.get("variant") else ""),
         "colour": colour(row["contender"]),
         "ours": row["contender"] == "fastkd",
-        "ms": f"{row['p50_ms']:.4g}",
-        "range": f"{row['p20_ms']:.4g} - {row['p80_ms']:.4g}",
-        "first": f"{row['first_ms']:.4g}",
+        "ms": _ms(row["p50_ms"]),
+        "range": "once" if row["rounds"] == 1 else f"{_ms(row['p20_ms'])} - {_ms(row['p80_ms'])}",
+        "first": _ms(row["first_ms"]),
         "over": f"{row['over_fastkd']:.2f}",
         "peak": "-" if row.get("peak_bytes") is None else f"{row['peak_bytes'] / 1e6:.3g}",
         "rate": f"{_amount(row['units_per_s'])}{row['unit']}/s",

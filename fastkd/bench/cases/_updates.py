@@ -39,7 +39,7 @@ def _inputs(point: Point, seed: int, device: str) -> Inputs:
 
 
 def _step(name: str, i: Inputs, turn: int, state: dict[str, Any], backend: str) -> None:
-    rows, options = rows_of(i, turn), {"lr": LR, "backend": backend}
+    rows, options = rows_of(i, turn), dict[str, Any](lr=LR, backend=backend)
     if name == "row_sgd":
         ops.row_sgd(state["weight"], rows, i["gradient"], **options)
     elif name == "row_adagrad":

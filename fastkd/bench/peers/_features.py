@@ -30,7 +30,7 @@ def choice_by_expert(point: Point, i: Inputs) -> Call:
     """Each expert on the rows that chose it."""
 
     def run() -> Tensor:
-        found = i["x"].new_zeros(len(i["x"]), i["w2"].shape[2])
+        found: Tensor = i["x"].new_zeros(len(i["x"]), i["w2"].shape[2])
         for expert in range(len(i["w1"])):
             rows = (i["chosen"] == expert).nonzero()[:, 0]
             hidden = torch.relu(i["x"][rows] @ i["w1"][expert].T + i["b1"][expert])
@@ -44,7 +44,8 @@ def graph(i: Inputs) -> Tensor:
     """Neighbours gathered, weighted and added to their rows."""
     gathered = embedding(i["neighbours"], i["x"]) * i["weights"][:, None]
     mixed = torch.zeros_like(i["x"]).index_add(0, i["rows"], gathered)
-    return (1.0 - STRENGTH) * i["x"] + STRENGTH * mixed
+    filtered: Tensor = (1.0 - STRENGTH) * i["x"] + STRENGTH * mixed
+    return filtered
 
 
 def graph_as_matrix(point: Point, i: Inputs) -> Call:
