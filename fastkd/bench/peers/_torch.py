@@ -274,6 +274,7 @@ PEER = Peer(
             "one expert after the other": _reference("expert_mixture")["reference"],
         },
         **_updates.WAYS,
+        "row_gradient": {**_updates.WAYS["row_gradient"], **_reference("row_gradient")},
         **{
             name: {"": partial(_plain, loss)} for name, loss in LOSSES.items()
             if name not in ("catalogue_softmax", *MORE)

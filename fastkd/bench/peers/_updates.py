@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,4 +61,18 @@ def ways(name: str) -> Mapping[str, Way]:
     return {"sparse": partial(step, _SPARSE[name], True), "dense, fused": partial(step, _DENSE[name], False)}
 
 
-WAYS: Mapping[str, Any] = {name: ways(name) for name in _DENSE}
+def coalesced(point: Point, i: Inputs) -> Call:
+    """Return the gradient of a sparse embedding, its equal rows summed."""
+
+    def run() -> Tensor:
+        terms = i["coefficients"][:, :, None] * i["vectors"][:, None, :]
+        size = (point["N"], point["D"])
+        rows = i["ids"].reshape(1, -1)
+        return torch.sparse_coo_tensor(rows, terms.flatten(0, 1), size, check_invariants=False).coalesce().values()
+
+    return run
+
+
+WAYS: Mapping[str, Mapping[str, Way]] = {
+    **{name: ways(name) for name in _DENSE}, "row_gradient": {"sparse, coalesced": coalesced},
+}  # fmt: skip
