@@ -32,7 +32,9 @@ def load(name: str) -> Any:
 
 
 def time(ms: float) -> str:
-    """Return milliseconds with three digits, as seconds from one second on."""
+    """Return milliseconds with three digits, as seconds from one second on, as minutes from ten."""
+    if ms >= 6e5:
+        return f"{ms / 6e4:.3g} min"
     return f"{ms / 1e3:.3g} s" if ms >= 1e3 else f"{ms:.3g} ms"
 
 
@@ -120,7 +122,12 @@ LINES: tuple[Callable[[], Line], ...] = (
 )  # fmt: skip
 
 Row = Mapping[str, Any]
-JOBS = ("rrd_epoch", "evaluation")
+JOBS = {
+    "rrd_epoch": "an epoch of RRD, {U:,} users x {N:,} items, {D} wide",
+    "evaluation": "recall and NDCG@{K} over the catalogue, {U:,} users x {N:,} items, {D} wide",
+    "teacher_lists": "a teacher's {K} best, {U:,} users x {N:,} items, {D} wide",
+    "first_step": "a fresh process: imports, a ranking, a loss and its gradient{cold}",
+}
 
 
 def jobs(rows: Sequence[Row]) -> list[Line]:
@@ -130,15 +137,13 @@ def jobs(rows: Sequence[Row]) -> list[Line]:
         if row["case"] in JOBS and "p50_ms" in row and row["device_type"] == "cpu":
             found.setdefault((row["case"], row["point"]), []).append(row)
     lines = []
-    for (case, _), group in found.items():
+    for (case, _), group in sorted(found.items(), key=lambda entry: list(JOBS).index(entry[0][0])):
         ours = next((row for row in group if row["contender"] == "fastkd"), None)
         if ours is None:
             continue
-        sizes = ours["sizes"]
-        what = f"{sizes['U']:,} users x {sizes['N']:,} items"
-        title = "an epoch of RRD" if case == "rrd_epoch" else f"recall and NDCG@{sizes['K']} over the catalogue"
+        sizes = {**ours["sizes"], "cold": ", nothing compiled before" if ours["sizes"].get("cold") else ""}
         beside = ", ".join(f"{time(row['p50_ms'])} {_who(row)}" for row in group if row["contender"] != "fastkd")
-        lines.append((f"{title}, {what}, {sizes['D']} wide", time(ours["p50_ms"]), beside))
+        lines.append((JOBS[case].format(**sizes), time(ours["p50_ms"]), beside))
     return lines
 
 
@@ -187,7 +192,7 @@ def section() -> str:
         *(f"| {what} | {ours} | {beside} |" for what, ours, beside in lines),
     ]
     if any("*" in beside for _, _, beside in lines):
-        text += ["", "\\* measured on a part of the epoch and scaled; the part is in `benchmarks/results/bench.jsonl`."]
+        text += ["", "\\* measured on a part of the job and scaled; the part is in `benchmarks/results/bench.jsonl`."]
     return "\n".join([*text, END])
 
 

@@ -13,6 +13,9 @@ from fastkd.core.files import write_text
 Row = Mapping[str, Any]
 SMALL = (440, 300)
 
+LEAST = 1_000_000
+"""Bytes under which the memory of a process says nothing: pages come and go."""
+
 
 def write_page(folder: Path) -> Path:
     """Write the page of a folder's newest rows; return its path."""
@@ -38,7 +41,7 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
         scaling=[{"title": title, "svg": svg} for title, svg in scaling(timed, "p50_ms", "milliseconds")],
         memory=[
             {"title": title, "svg": svg}
-            for title, svg in scaling(timed, "peak_bytes", "bytes beyond the inputs", letters=("N",))
+            for title, svg in scaling([_seen(row) for row in timed], "peak_bytes", "bytes beyond the inputs", ("N",))
         ],
         contenders=[{"name": name, "colour": colour(name)} for name in dict.fromkeys(r["contender"] for r in timed)],
         skipped=_skipped(newest),
@@ -47,15 +50,17 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def machines(rows: Iterable[Row]) -> list[dict[str, str]]:
-    """Return what was measured where: one entry per device, thread count and commit."""
+    """Return what was measured where: one entry per device and thread count, with all commits."""
     found: dict[tuple[Any, ...], dict[str, str]] = {}
+    commits: dict[tuple[Any, ...], dict[str, None]] = {}
     for row in rows:
-        key = row["device"], row["threads"], row["commit"]
+        key = row["device"], row["threads"]
+        commits.setdefault(key, {})[row["commit"]] = None
         versions = ", ".join(f"{name} {version}" for name, version in row.get("versions", {}).items())
         found[key] = {
             "device": row["device"],
             "threads": "" if row["device_type"] == "cuda" else f"{row['threads']} thread(s) of {row['cores']} cores",
-            "commit": row["commit"],
+            "commit": ", ".join(commits[key]),
             "date": row["date"][:10],
             "limits": f"copy {row['copy_bytes_per_s'] / 1e9:.3g} GB/s, "
             f"{row.get('dtype', 'float32')} product {row['matrix_flop_per_s'] / 1e9:.4g} GFLOP/s",
@@ -119,17 +124,40 @@ def scaling(
     for (_, _, case, which, _, _, letter, rest), contenders in groups.items():
         if max(len(own) for own in contenders.values()) < 3:
             continue
-        series = [_line(name, own, letter, value) for name, own in contenders.items()]
+        series = [line for name, own in contenders.items() for line in _lines(name, own, letter, value)]
         fixed = " ".join(f"{k}={v:,}" for k, v in rest)
         found.append((f"{case} {which} in {letter}, {fixed}", draw(series[::-1], x=letter, y=title, size=SMALL)))
     return found
 
 
-def _line(name: str, rows: Sequence[Row], letter: str, value: str) -> Series:
+def _lines(name: str, rows: Sequence[Row], letter: str, value: str) -> list[Series]:
+    """Return a contender's line; one for each of its variants where all of them were timed at one size."""
+    sizes = [row["sizes"][letter] for row in rows]
+    if len(set(sizes)) == len(sizes):
+        return [_line(name, name, rows, letter, value)]
+    variants = dict.fromkeys(row.get("variant", "") for row in rows)
+    return [
+        _line(name, f"{name}, {variant}", [r for r in rows if r.get("variant", "") == variant], letter, value)
+        for variant in variants
+    ]
+
+
+def _line(name: str, label: str, rows: Sequence[Row], letter: str, value: str) -> Series:
     rows = sorted(rows, key=lambda row: row["sizes"][letter])
     points = [(row["sizes"][letter], row[value]) for row in rows]
-    tips = [f"{name} {letter}={x:,}: {y:,.4g}" for x, y in points]
-    return Series(name, points, tips, [*[""] * (len(points) - 1), name])
+    tips = [f"{label} {letter}={x:,}: {y:,.4g}" for x, y in points]
+    return Series(name, points, tips, [*[""] * (len(points) - 1), label])
+
+
+def _seen(row: Row) -> Row:
+    """Return a row whose memory is no less than a process can tell from noise."""
+    peak = row.get("peak_bytes")
+    return row if peak is None else {**row, "peak_bytes": max(peak, LEAST)}
+
+
+def _ms(value: float) -> str:
+    """Return milliseconds with four digits, and no powers of ten."""
+    return f"{value:,.0f}" if value >= 1e4 else f"{value:.4g}"
 
 
 def _cells(row: Row) -> dict[str, Any]:
@@ -142,16 +170,15 @@ def _cells(row: Row) -> dict[str, Any]:
         "who": row["contender"] + (f", {row['variant']}" if row.get("variant") else ""),
         "colour": colour(row["contender"]),
         "ours": row["contender"] == "fastkd",
-        "ms": f"{row['p50_ms']:.4g}",
-        "range": f"{row['p20_ms']:.4g} - {row['p80_ms']:.4g}",
-        "first": f"{row['first_ms']:.4g}",
+        "ms": _ms(row["p50_ms"]),
+        "range": "once" if row["rounds"] == 1 else f"{_ms(row['p20_ms'])} - {_ms(row['p80_ms'])}",
+        "first": _ms(row["first_ms"]),
         "over": f"{row['over_fastkd']:.2f}",
         "peak": "-" if row.get("peak_bytes") is None else f"{row['peak_bytes'] / 1e6:.3g}",
         "rate": f"{_amount(row['units_per_s'])}{row['unit']}/s",
         "moved": "-" if row.get("gb_per_s") is None else f"{row['gb_per_s']:.3g}",
         "done": "-" if row.get("gflop_per_s") is None else f"{row['gflop_per_s']:.3g}",
-        "share": "-" if share is None else f"{100 * share:.0f} %",
-        "limit": row.get("limit") or "",
+        "share": "-" if share is None else f"{100 * share:.0f} % {row['limit']}",
         "threads": row["threads"],
         "gate": row["gate"],
         "note": row.get("note") or "",

@@ -14,7 +14,8 @@ OURS = "#0f766e"
 COLOURS = {
     "fastkd": OURS, "torch": "#b45309", "compile": "#6d28d9", "faiss": "#0369a1", "implicit": "#be123c",
     "numpy": "#4d7c0f", "cuvs": "#a21caf", "cce": "#854d0e", "liger": "#1d4ed8", "recbole": "#9f1239",
-    "fbgemm": "#0e7490", "published": "#6b21a8", "base": "#52525b",
+    "fbgemm": "#0e7490", "published": "#db2777", "base": "#52525b", "product": "#94a3b8", "graph": "#111827",
+    "flashlib": "#ea580c",
 }  # fmt: skip
 
 
@@ -52,9 +53,11 @@ def draw(
 ) -> str:
     """Return an SVG element; both axes are logarithmic, so every number must be above 0."""
     numbers = [*(p for s in series for p in s.points), *(p for g in guides for p in g.points)]
-    across = _scale([p[0] for p in numbers], LEFT, size[0] - RIGHT)
+    edge = size[0] - RIGHT - _room(series)
+    across = _scale([p[0] for p in numbers], LEFT, edge)
     up = _scale([p[1] for p in numbers], size[1] - BOTTOM, TOP)
-    parts = [*_axis(across, size, x, horizontal=True), *_axis(up, size, y, horizontal=False)]
+    frame = edge, size[1]
+    parts = [*_axis(across, frame, x, horizontal=True), *_axis(up, frame, y, horizontal=False)]
     spots = [(across.place(p[0]), up.place(p[1])) for one in series for p in one.points]
     taken = [(spot[0] - 5, spot[1] - 5, spot[0] + 5, spot[1] + 5) for spot in spots]
     for guide in guides:
@@ -95,9 +98,15 @@ def _ticks(scale: _Scale) -> list[float]:
     return [v for v in found if scale.low <= math.log10(v) <= scale.high]
 
 
-def _axis(scale: _Scale, size: tuple[int, int], title: str, *, horizontal: bool) -> list[str]:
+def _room(series: Sequence[Series]) -> float:
+    """Return the width that the labels at the ends of lines need beside the plot."""
+    return max((6.3 * len(s.labels[-1]) for s in series if s.line and s.labels), default=0.0)
+
+
+def _axis(scale: _Scale, frame: tuple[float, int], title: str, *, horizontal: bool) -> list[str]:
+    """Draw one axis; ``frame``: the right edge of the plot and the height of the picture."""
     parts = []
-    right, bottom = size[0] - RIGHT, size[1] - BOTTOM
+    right, bottom = frame[0], frame[1] - BOTTOM
     for value in _ticks(scale):
         at = scale.place(value)
         if horizontal:
@@ -107,7 +116,7 @@ def _axis(scale: _Scale, size: tuple[int, int], title: str, *, horizontal: bool)
             parts.append(f'<line x1="{LEFT}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}" stroke="{GRID}"/>')
             parts.append(_text(LEFT - 8, at + 4, number(value), SOFT, "end"))
     if horizontal:
-        parts.append(_text((LEFT + right) / 2, size[1] - 10, title, INK, "middle"))
+        parts.append(_text((LEFT + right) / 2, frame[1] - 10, title, INK, "middle"))
     else:
         middle = (TOP + bottom) / 2
         turned = f' transform="rotate(-90 16 {middle:.0f})"'
@@ -151,7 +160,7 @@ def _labels(
         if not label:
             continue
         x, y, wide = across.place(px), up.place(py), 6.3 * len(label)
-        left = x + 9 + wide > size[0] - RIGHT
+        left = x + 9 + wide > size[0] - 4
         for shift in (0, -13, 13, -26, 26, -39, 39, -52, 52):
             start = x - 9 - wide if left else x + 9
             box = (start, y + shift - 9, start + wide, y + shift + 4)

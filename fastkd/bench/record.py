@@ -68,12 +68,16 @@ def read(folder: Path) -> list[Row]:
 def latest(rows: Iterable[Row]) -> list[Row]:
     """Return the newest row of each (device, threads, case, point, pass, contender), in order of first appearance.
 
-    A skipped row is dropped where the same contender has figures.
+    Several variants of a contender are kept if the newest run of it has them: whole jobs time them all. A skipped row
+    is dropped where the same contender has figures.
     """
     kept: dict[tuple[Any, ...], Row] = {}
+    newest: dict[tuple[Any, ...], str] = {}
     for row in rows:
         key = tuple(row.get(k) for k in ("device", "threads", "case", "point", "pass", "contender"))
-        kept[key] = row
+        kept[*key, row.get("variant", "")] = row
+        newest[key] = row["date"]
+    kept = {key: row for key, row in kept.items() if row["date"] == newest[key[:-1]]}
     timed = {(r.get("device"), r["case"], r.get("point"), r["contender"]) for r in kept.values() if "p50_ms" in r}
     return [
         row

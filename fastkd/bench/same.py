@@ -43,6 +43,19 @@ def same_ranking(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
     return None if bool((apart <= tolerance * scale).all()) else "ranks other items"
 
 
+def same_scores(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
+    """Compare ids Int64[B, K] by their ``scores``, bit for bit and in order; equal scores may change places."""
+    mine, found = (torch.as_tensor(np.asarray(_ids(x))).long().cpu() for x in (ours, theirs))
+    if mine.shape != found.shape:
+        return f"returned {tuple(found.shape)} instead of {tuple(mine.shape)} ids"
+    if found.numel() and (int(found.min()) < 0 or int(found.max()) >= inputs["scores"].shape[1]):
+        return "returned ids outside the catalogue"
+    scores, ordered = inputs["scores"].cpu(), found.sort(1).values
+    if bool((ordered[:, 1:] == ordered[:, :-1]).any()):
+        return "returned an item twice"
+    return None if torch.equal(scores.gather(1, mine), scores.gather(1, found)) else "ranks other items"
+
+
 def _ids(found: Any) -> Any:
     part = getattr(found, "ids", found)
     return part.cpu() if isinstance(part, Tensor) else part

@@ -1,6 +1,6 @@
 """The registry: every case says what it must, and every number it claims can be counted by hand."""
 
-import re
+import inspect
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from fastkd import ops
 from fastkd.bench import CASES, case_named
 from fastkd.bench.case import Work, at, short
+from fastkd.bench.cases import WITHOUT
 from fastkd.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -24,17 +25,17 @@ def test_a_case_names_tests_that_exist_and_points_for_a_device(case):
     assert not case.floor or work.bytes > 0
 
 
-def test_losses_and_rankings_of_the_functional_api_have_a_case():
-    types = {"TopK", "TopKExplanation", "DiscrepancyExplanation", "Distance"}
-    features = {
-        "topology_distance",
-        "hyper_projection",
-        "graph_filter",
-        "prototype_distance",
-    }  # a method's, timed there
-    parts = {"score_topk_chunked", "sample_positions"}  # run inside other cases
-    rest = {name for name in ops.__all__ if not re.match(r"explain_|expert_|row_", name)}
-    assert rest - types - features - parts <= set(CASES)
+def test_every_public_op_has_a_case_or_a_reason_why_not():
+    public = {name for name in ops.__all__ if not inspect.isclass(getattr(ops, name))}
+    assert public - set(CASES) == set(WITHOUT)
+    assert all(len(reason) > 20 for reason in WITHOUT.values())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case.name in ops.__all__], ids=lambda c: c.name)
+def test_the_case_of_an_op_runs_everywhere_and_is_held_to_its_reference(case):
+    assert case.check is not None
+    assert {"cpu", "cuda"} <= {tag for point in case.points for tag in point.tags}
+    assert all(case.work(point).flops > 0 or case.work(point).bytes > 0 for point in case.points)
 
 
 def test_an_unknown_case_is_answered_with_a_guess():

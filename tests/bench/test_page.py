@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 
 from fastkd.bench.case import at
-from fastkd.bench.page import render, rooflines, scaling, write_page
+from fastkd.bench.page import machines, render, rooflines, scaling, write_page
 from fastkd.bench.record import append, completed
 from fastkd.bench.roofline import Roofline
 from fastkd.bench.where import surroundings
@@ -68,6 +68,21 @@ def test_everything_measured_is_shown_and_escaped():
 def test_a_plot_is_drawn_for_what_was_swept_alone():
     assert [title for title, _ in scaling(rows(), "p50_ms", "ms")] == ["rank_topk forward in N, B=8 D=4 K=2"]
     assert scaling([row(N=1), row(N=2)], "p50_ms", "ms") == []
+
+
+def test_variants_timed_side_by_side_have_a_line_each():
+    found = [row("torch", ms=m, N=n) | {"variant": v} for n in (1, 2, 4) for v, m in (("sparse", 1.0), ("dense", 2.0))]
+    _, svg = scaling(found, "p50_ms", "ms")[0]
+    assert svg.count("<polyline") == 2
+    assert ">torch, sparse<" in svg
+    assert ">torch, dense<" in svg
+    quickest = [row("torch", N=n) | {"variant": v} for n, v in ((1, "sparse"), (2, "dense"), (4, "dense"))]
+    assert scaling(quickest, "p50_ms", "ms")[0][1].count("<polyline") == 1
+
+
+def test_a_machine_is_told_once_with_all_its_commits():
+    found = machines([row() | {"commit": "a"}, row() | {"commit": "b"}, row() | {"threads": 1, "commit": "b"}])
+    assert [one["commit"] for one in found] == ["a, b", "b"]
 
 
 def test_a_roofline_for_each_device_and_thread_count():

@@ -57,5 +57,12 @@ def test_the_newest_of_each_is_kept_and_a_figure_replaces_a_reason():
     assert [r["contender"] for r in found if "skipped" in r] == ["cuvs"]
 
 
+def test_all_variants_of_the_newest_run_are_kept_and_those_of_an_older_one_are_not():
+    old = [row(contender="torch", variant="chunk 32") | {"date": "2026-01-01T00:00:00+00:00"}]
+    new = [row(contender="torch", variant=name) | {"date": "2026-01-02T00:00:00+00:00"} for name in ("sparse", "dense")]
+    assert [r["variant"] for r in latest(old + new)] == ["sparse", "dense"]
+    assert [r["variant"] for r in latest(old + new[:1])] == ["sparse"]
+
+
 def test_a_folder_without_results_has_none(tmp_path):
     assert read(tmp_path) == []

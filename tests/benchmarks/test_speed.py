@@ -39,6 +39,6 @@ def test_a_scaled_job_is_marked():
     assert speed.jobs([ours, theirs])[0][2] == "80 s published way*"
 
 
-@pytest.mark.parametrize(("ms", "text"), [(0.5, "0.5 ms"), (254.3, "254 ms"), (1154.0, "1.15 s")])
+@pytest.mark.parametrize(("ms", "text"), [(0.5, "0.5 ms"), (254.3, "254 ms"), (1154.0, "1.15 s"), (6.04e6, "101 min")])
 def test_times_are_short(ms, text):
     assert speed.time(ms) == text

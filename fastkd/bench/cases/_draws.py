@@ -112,6 +112,17 @@ DRAWS = (
         points=(at("cpu", B=5219, M=500, n=100), at("cuda", B=65_536, M=500, n=100)),
     ),
     Case(
+        name="sample_positions",
+        summary="n of M places with replacement, falling off linearly with the rank",
+        make=_rows,
+        call=lambda i, backend: ops.sample_positions(
+            i["user_rows"], i["length"], i["n"], law="linear", backend=backend, **STREAM
+        ),
+        work=lambda p: Work(3.0 * p["B"] * p["n"], 8.0 * p["B"] * (p["n"] + 1), p["B"] * p["n"]), same=own_stream,
+        unit="draws", check=at(B=7, M=37, n=5), tests=("tests/ops/test_sample_positions.py",),
+        points=(at("cpu", B=5219, M=500, n=100), at("cuda", B=65_536, M=500, n=100)),
+    ),
+    Case(
         name="sample_weighted",
         summary="n of M places without replacement, by given weights",
         make=_rows,

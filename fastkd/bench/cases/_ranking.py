@@ -8,8 +8,8 @@ import torch
 
 from fastkd import ops
 from fastkd.bench.case import Case, Inputs, Point, Work, at
-from fastkd.bench.inputs import history, ids, tables
-from fastkd.bench.same import exactly, same_ranking, same_ranks
+from fastkd.bench.inputs import history, ids, scores, tables
+from fastkd.bench.same import exactly, same_ranking, same_ranks, same_scores
 
 
 def _make(point: Point, seed: int, device: str) -> Inputs:
@@ -32,6 +32,31 @@ def _work(point: Point) -> Work:
 def _predicted(point: Point) -> float:
     sizes = point["B"], point["N"], point["D"], point["K"]
     return 1e3 * ops.explain_rank_topk(*sizes, exclude=point["seen"]).seconds
+
+
+CHUNK = 16_384
+"""Items that a model scores at a time."""
+
+
+def _scored(point: Point, seed: int, device: str) -> Inputs:
+    seen = history(point["B"], point["N"], point["seen"], seed) if point["seen"] else None
+    return {"scores": scores(point, seed, device, point["N"]), "k": point["K"], "seen": seen}
+
+
+def _chunked(i: Inputs, backend: str) -> Any:
+    """Rank scores that are there already: the model's part costs nothing."""
+    parts = iter(torch.split(i["scores"], CHUNK, dim=1))
+    count, (rows, items) = i["k"], i["scores"].shape
+    return ops.score_topk_chunked(
+        lambda _: next(parts), items, count, batch=rows, exclude=i["seen"], chunk=CHUNK, backend=backend,
+        device=i["scores"].device,
+    )  # fmt: skip
+
+
+def _chunked_work(point: Point) -> Work:
+    """One read of all scores and of the masks, one comparison each; ids and scores written."""
+    read = point["N"] * point.element + 4 * point["seen"]
+    return Work(float(point["B"] * point["N"]), point["B"] * (read + 12.0 * point["K"]), point["B"] * point["N"])
 
 
 def _ranked(point: Point, seed: int, device: str) -> Inputs:
@@ -97,6 +122,21 @@ RANKING = (
             "K": (1, 5, 20, 100, 400),
             "D": (8, 16, 32, 64, 128),
         },
+    ),
+    Case(
+        name="score_topk_chunked",
+        summary="the K best items by scores that a model makes chunk by chunk; here they are there already",
+        make=_scored,
+        call=_chunked,
+        work=_chunked_work,
+        check=at(B=9, N=20_011, K=13, seen=5),
+        same=same_scores,
+        tests=("tests/ops/test_score_topk_chunked.py",),
+        points=(
+            at("cpu", B=64, N=200_000, K=100),
+            at("cpu", B=64, N=200_000, K=100, seen=100),
+            at("cuda", B=1024, N=1_000_000, K=100),
+        ),
     ),
     Case(
         name="rank_of",

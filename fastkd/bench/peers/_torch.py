@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fastkd.bench.case import Call, Inputs, Point
 from fastkd.bench.cases._rows import rotating
-from fastkd.bench.peers import Peer, Unable, Way
+from fastkd.bench.peers import Peer, Unable, Way, _chunks, _features, _updates
 
 CELLS = {"cpu": 1 << 28, "cuda": 12 << 30}
 """Scores a peer may hold at once; beyond it a chunk of users is no variant."""
@@ -119,8 +119,21 @@ def chunked_softmax(point: Point, i: Inputs) -> Call:
 
 LOSSES = {
     "relaxed_ranking_from_embeddings": relaxed, "listnet_from_embeddings": listnet, "catalogue_softmax": whole_softmax,
+    "expert_choice": _features.choice, "graph_filter": _features.graph,
 }  # fmt: skip
 """As one function each, which torch.compile takes too."""
+
+MORE: dict[str, Mapping[str, Way]] = {
+    "expert_choice": {
+        "one-hot gates": lambda point, i: partial(_features.choice, i),
+        "each expert on its rows": _features.choice_by_expert,
+    },
+    "graph_filter": {
+        "gather and index_add": lambda point, i: partial(_features.graph, i),
+        "sparse matrix": _features.graph_as_matrix,
+    },
+}
+"""Ways of those that have more than one."""
 
 
 def step_losses(users: Tensor, vectors: Tensor, ranked: int) -> Tensor:
@@ -252,9 +265,21 @@ PEER = Peer(
         "sample_softmax": {"dense": multinomial},
         "sample_rank_discrepancy": {"dense": discrepancy},
         "negatives_uniform": {"rejection": rejection},
-        **{
-            name: {"": partial(_plain, loss)} for name, loss in LOSSES.items() if name != "catalogue_softmax"
+        "score_topk_chunked": {
+            "topk of each chunk and the best": _chunks.running, "topk of all scores": _chunks.whole,
         },
+        "sample_positions": {"the better of two uniform draws": _chunks.positions},
+        "expert_mixture": {
+            "all experts at once": lambda point, i: partial(_features.mixture, i),
+            "one expert after the other": _reference("expert_mixture")["reference"],
+        },
+        **_updates.WAYS,
+        "row_gradient": {**_updates.WAYS["row_gradient"], **_reference("row_gradient")},
+        **{
+            name: {"": partial(_plain, loss)} for name, loss in LOSSES.items()
+            if name not in ("catalogue_softmax", *MORE)
+        },
+        **MORE,
     },
     every=lambda name: {} if name.startswith("negatives_") else _reference(name),
 )  # fmt: skip
