@@ -79,7 +79,7 @@ def exclusion(
     if isinstance(exclude, Interactions):
         check_exclude(exclude, users.shape[0], num_items)
         indptr, indices = exclude.to_torch(users.device)
-        return torch.stack([indptr[:-1], indptr[1:]], 1), indices
+        return _row_ends(indptr).contiguous(), indices
     if not isinstance(exclude, Tensor):
         raise TypeError(
             "exclude must be Interactions, (Interactions, rows Int64[B]) or ids Int64[B E], "
@@ -91,8 +91,14 @@ def exclusion(
         check_range("exclude", exclude, num_items)
     rows, width = exclude.shape
     ids = torch.where(exclude < 0, num_items, exclude.long()).sort(dim=1).values
-    first = torch.arange(rows, device=ids.device) * width
-    return torch.stack([first, first + width], 1), ids.reshape(-1)
+    if width == 0:
+        return torch.zeros(rows, 2, dtype=torch.int64, device=ids.device), ids.reshape(-1)
+    return _row_ends(torch.arange(0, rows * width + 1, width, device=ids.device)).contiguous(), ids.reshape(-1)
+
+
+def _row_ends(indptr: Tensor) -> Tensor:
+    """Return a view Int64[B, 2] of indptr Int64[B + 1]: where each row begins and ends."""
+    return indptr.as_strided((indptr.shape[0] - 1, 2), (1, 1))
 
 
 def _rows_of(
@@ -108,7 +114,7 @@ def _rows_of(
             wrong = low if low < 0 else high
             raise ValueError(f"rows of exclude hold {wrong}, outside [0, {interactions.num_users})")
     indptr, indices = interactions.to_torch(users.device)
-    return torch.stack([indptr[rows], indptr[rows + 1]], 1), indices
+    return _row_ends(indptr)[rows], indices
 
 
 def check_probabilities(ids: Tensor, probs: Tensor, tail_mass: float = 0.0) -> None:

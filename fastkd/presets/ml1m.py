@@ -14,9 +14,10 @@ student and trains for 20 epochs.
 The other methods have the same 60 epochs and are not tuned yet: UnKD as its authors run it (4 groups, 30 pairs),
 RCE-KD with the lists and weight published for Gowalla, IR-RRD with RRD's weight and half of it for items, the rest as
 published for CiteULike; RD's discrepancy weight starts after a tenth of the epochs. HetComp learns from three states of
-the teacher, which keeps one every 10 epochs; its steps sweep the catalogue, so it has 30 epochs, and users move every 5. Of the feature methods hint, HTD and PCKD (5 experts) are as published for
-CiteULike, FreqD for Gowalla, FTD as by its authors, PHR with the weight of HyperKDMA's code and hyper-networks over 100
-hidden units instead of 550; ``de+rrd`` is both as they stand here.
+the teacher, which keeps one every 10 epochs; its steps sweep the catalogue, so it has 30 epochs, and users move every
+5. Of the feature methods hint, HTD and PCKD (5 experts) are as published for CiteULike, FreqD for Gowalla, FTD as by
+its authors, PHR with the weight of HyperKDMA's code and hyper-networks over 100 hidden units instead of 550; ``de+rrd``
+is both as they stand here.
 """
 
 from pathlib import Path

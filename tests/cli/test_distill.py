@@ -39,7 +39,7 @@ def test_a_dry_run_writes_nothing(fastkd, tmp_path, monkeypatch):
 
 def test_bd_says_what_a_refresh_takes_and_shows_it_going_on(fastkd, study, write, tmp_path, monkeypatch):
     monkeypatch.setattr("fastkd.cli.progress.LINE_SECONDS", 0.0)
-    monkeypatch.setattr("fastkd.distillation.bd._BLOCK_USERS", 100)
+    monkeypatch.setattr("fastkd.distillation._rank_draws.BLOCK_USERS", 100)
     study["methods"] = {"bd": {"training": {"epochs": 1}, "options": {"update": 2}}}
     study["teacher"]["training"]["epochs"] = 1
     said = fastkd("distill", write(study), "--method", "bd", "--folder", tmp_path / "run").stderr.splitlines()
