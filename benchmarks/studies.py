@@ -85,7 +85,7 @@ def markdown(study: Study, milliseconds: Mapping[str, float]) -> str:
             cells += [f"{model['mean'][metric]:.4f}{spread}", f"{theirs[metric]:.4f}" if metric in theirs else "-"]
         share = (model.get("recovered") or {}).get("ndcg@10")
         p_value = (model.get("p_value") or {}).get("ndcg@10")
-        cells.append("-" if share is None else f"{100 * share:.0f} %")
+        cells.append("-" if share is None else f"{round(100 * share)} %")
         cells.append("-" if p_value is None else _rounded(p_value))
         lines.append("| " + " | ".join(cells) + " |")
     counts = {model["seeds"] for name, model in study["models"].items() if name != "teacher"}
@@ -142,7 +142,7 @@ def draw_gaps(studies: Sequence[Study], path: Path) -> None:
         found = sorted((100 * share, LABELS[name]) for name, share in shares.items() if share is not None)
         axis.margins(x=0.25)
         bars = axis.barh([label for _, label in found], [share for share, _ in found], color=DISTILLED, height=0.6)
-        axis.bar_label(bars, labels=[f"{share:.0f} %" for share, _ in found], padding=2)
+        axis.bar_label(bars, labels=[f"{round(share)} %" for share, _ in found], padding=2)
         axis.axvline(100, color=TEACHER, linewidth=1, linestyle="--")
         axis.axvline(0, color=PLAIN, linewidth=1)
         axis.set_title(study["study"], fontsize=9)
