@@ -78,7 +78,7 @@ def markdown(study: Study, milliseconds: Mapping[str, float]) -> str:
     ]
     for name, model in study["models"].items():
         theirs = published["figures"].get(name, {})
-        served = milliseconds[f"{study['data']['items']}x{model['dim']}"]
+        served = milliseconds[_size(study, model)]
         cells = [LABELS[name], f"{model['parameters']:,}", f"{served:.2f}"]
         for metric in METRICS:
             spread = f" ± {model['std'][metric]:.4f}" if model["seeds"] > 1 else ""
@@ -92,6 +92,10 @@ def markdown(study: Study, milliseconds: Mapping[str, float]) -> str:
     seeds = f"{counts.pop()} seeds" if len(counts) == 1 else _counted(study)
     note = f"{seeds}, mean ± standard deviation; the teacher is trained once. "
     return "\n".join([*lines, "", note + published.get("protocol", "Nothing is published for this split.")])
+
+
+def _size(study: Study, model: Mapping[str, Any]) -> str:
+    return f"{study['data']['items']}x{model['dim']}"
 
 
 def _rounded(p_value: float) -> str:
@@ -156,7 +160,7 @@ def draw_costs(studies: Sequence[Study], path: Path, milliseconds: Mapping[str, 
     for axis, study in zip(axes, studies, strict=True):
         models = study["models"]
         best = max(set(models) - {"teacher"}, key=lambda name: models[name]["mean"]["ndcg@10"])
-        served = (milliseconds[f"{study['data']['items']}x{model['dim']}"] for model in models.values())
+        served = (milliseconds[_size(study, model)] for model in models.values())
         costs = [model["parameters"] / 1e6 for model in models.values()] if by == "parameters" else list(served)
         for (name, model), cost in zip(models.items(), costs, strict=True):
             at = cost, model["mean"]["ndcg@10"]
@@ -188,6 +192,9 @@ def main() -> None:
         write_text(SERVING, json.dumps(serving(studies), indent=1) + "\n")
         return
     milliseconds = json.loads(SERVING.read_text(encoding="utf-8"))
+    missing = {_size(study, m) for study in studies for m in study["models"].values()} - set(milliseconds)
+    if missing:
+        parser.error(f"{SERVING.name} lacks the sizes {', '.join(sorted(missing))}: run with --serving first")
     print("\n\n".join(markdown(study, milliseconds) for study in studies))
     draw_gaps(studies, KEPT / "gap.svg")
     draw_costs(studies, KEPT / "parameters.svg", milliseconds, "parameters")
