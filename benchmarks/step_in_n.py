@@ -38,6 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from fastkd import ops
+from fastkd.core import use_large_pages
 from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
 from fastkd.kernels.numba._threads import run_rows
 from fastkd.training.row_optimisers import RowAdagrad, RowAdam
@@ -144,6 +145,7 @@ def draw(items: int, seed: int, batch: int) -> Batch:
 
 def rows_alone(table: nn.Parameter, batch: int) -> Step:
     """Touch what no step can leave untouched, on the threads that the kernels run on."""
+    use_large_pages(table)
     weight = table.detach().numpy()
     mean, square, count = np.ones_like(weight), np.ones_like(weight), np.ones((len(weight), 1), np.int32)
     total = np.zeros(batch * (2 + K + L), np.float32)

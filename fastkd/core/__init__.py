@@ -10,6 +10,7 @@ from fastkd.core.errors import (
     TrainingError,
 )
 from fastkd.core.interactions import Interactions
+from fastkd.core.pages import use_large_pages
 from fastkd.core.seeds import Seeds
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Seeds",
     "TeacherError",
     "TrainingError",
+    "use_large_pages",
 ]
