@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ import torch
 from fastkd.bench.case import Case
 from fastkd.bench.same import close, exactly
 from fastkd.bench.where import PACKAGES, SOURCE, checkout
-from fastkd.core.capability import has_module, version_of
+from fastkd.core.capability import cpu_count, has_module, version_of
 from fastkd.core.files import write_text
 
-QUICK = "formula or hand or reference or exact or oracle or same_bits or published"
+QUICK = "(formula or hand or reference or exact or oracle or same_bits or published) and not compiles"
 """What of the test files a quick run takes, where no full verdict is kept (pytest's ``-k``)."""
 
 BELOW_OPS = {"core", "kernels", "ops", "sampling"}
@@ -102,15 +103,39 @@ def verdict(case: Case, *, quick: bool = False) -> Verdict:
 
 
 def judge_together(cases: Sequence[Case], *, quick: bool) -> None:
-    """Run the tests of all cases that have no verdict in one process; each alone is asked later where that fails."""
+    """Run the tests of all cases that have no verdict together; each alone is asked later where that fails.
+
+    On the CPU several processes share the files of a quick run: most of its time goes to compiling kernels.
+    """
     root = checkout()
     if root is None or not has_module("pytest"):
         return
     open_ = [case for case in cases if _known(root, case, quick) is None]
-    if len(open_) > 1:
-        found = _run(root, tuple(dict.fromkeys(test for case in open_ for test in case.tests)), quick)
-        if found.passed:
-            _keep(root, open_, found)
+    if len(open_) < 2:
+        return
+    tests = tuple(dict.fromkeys(test for case in open_ for test in case.tests))
+    parts = _shared(root, tests, parallel_tests() if quick else 1)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        found = list(pool.map(lambda part: _run(root, part, quick), parts))
+    if all(one.passed for one in found):
+        how = "quick tests" if any(one.how == "quick tests" for one in found) else "tests"
+        _keep(root, open_, Verdict(True, how))
+
+
+def parallel_tests() -> int:
+    """Return how many processes share the tests of a quick run; on a GPU one, which has the memory to itself."""
+    return 1 if torch.cuda.is_available() else min(cpu_count(), 4)
+
+
+def _shared(root: Path, tests: Sequence[str], parts: int) -> list[tuple[str, ...]]:
+    """Share test files among processes, the longest first, each to whom has least."""
+    shares: list[list[str]] = [[] for _ in range(min(parts, len(tests)))]
+    sizes = [0] * len(shares)
+    for test in sorted(tests, key=lambda test: (-(root / test).stat().st_size, test)):
+        least = sizes.index(min(sizes))
+        shares[least].append(test)
+        sizes[least] += (root / test).stat().st_size
+    return [tuple(share) for share in shares]
 
 
 def _known(root: Path, case: Case, quick: bool) -> Verdict | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import torch
 
 from fastkd.bench import CASES, Case, Point, Roofline, Settings, case_named, chosen, measure, run_case
 from fastkd.bench.case import PASSES
-from fastkd.bench.gate import judge_together
+from fastkd.bench.gate import judge_together, parallel_tests
 from fastkd.bench.peers import peer_named
 from fastkd.bench.record import completed
 from fastkd.bench.where import surroundings
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from fastkd.bench.base import Base
 
 QUICK_SECONDS, SECONDS = 0.5, 5.0
+
+QUICK_LIMIT = 40.0
+"""Seconds after which a quick run begins no other cases. The first one after installing compiles the kernels."""
+
+_LATER = (
+    f"a quick run begins nothing after {QUICK_LIMIT:.0f} s; what it has compiled and tested is kept, "
+    "the next one gets further"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +77,30 @@ class Run:
 
     def rows(self, roof: Roofline) -> Iterator[dict[str, Any]]:
         """Run everything; yield complete rows as they come."""
-        about = surroundings(self.device)
-        judge_together([case for case, _ in self.todo], quick=self.settings.quick)
+        about, began = surroundings(self.device), time.monotonic()
         base = self._base(roof)
         try:
-            for case, points in self.todo:
-                found = run_case(case, points, self.settings, roof) if base is None else base.rows(case, points)
-                for row in found:
-                    yield completed(row, about, roof)
+            for some in self._together():
+                late = self.settings.quick and time.monotonic() - began > QUICK_LIMIT
+                if not late:
+                    judge_together([case for case, _ in some], quick=self.settings.quick)
+                for case, points in some:
+                    found: Iterable[dict[str, Any]]
+                    if late:
+                        found = [{"case": case.name, "contender": "fastkd", "skipped": _LATER}]
+                    else:
+                        found = run_case(case, points, self.settings, roof) if base is None else base.rows(case, points)
+                    for row in found:
+                        yield completed(row, about, roof)
         finally:
             if base is not None:
                 base.close()
+
+    def _together(self) -> Iterator[tuple[tuple[Case, tuple[Point, ...]], ...]]:
+        """Yield what is tested together: all of it, or a few cases at a time where figures must come soon."""
+        few = max(2, parallel_tests()) if self.settings.quick else max(1, len(self.todo))
+        for start in range(0, len(self.todo), few):
+            yield self.todo[start : start + few]
 
     def _base(self, roof: Roofline) -> Base | None:
         if self.base is None:

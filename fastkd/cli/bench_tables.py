@@ -41,6 +41,11 @@ def rate(value: float) -> str:
     return f"{value:.3g} "
 
 
+def digits(value: float, count: int) -> str:
+    """Return a number in ``count`` digits and all those before the point: ``10,842``, never ``1.084e+04``."""
+    return f"{value:,.0f}" if abs(value) >= 10 ** (count - 1) else f"{value:.{count}g}"
+
+
 def cells(row: Row) -> list[Any]:
     """Return a row's cells under :data:`HEAD`."""
     who = row["contender"] + (f", {row['variant']}" if row.get("variant") else "")
@@ -48,9 +53,9 @@ def cells(row: Row) -> list[Any]:
     if "p50_ms" not in row:
         return [*start, who, f"skipped: {row['skipped']}", *[""] * (len(HEAD) - 5)]
     share = "-" if row.get("share") is None else f"{100 * row['share']:.0f} % {row['limit']}"
-    times = [f"{row[f'{name}_ms']:.4g}" for name in ("p20", "p50", "p80")]
-    peak = "-" if row.get("peak_bytes") is None else f"{row['peak_bytes'] / 1e6:.3g}"
-    moved = ["-" if row.get(key) is None else f"{row[key]:.3g}" for key in ("gb_per_s", "gflop_per_s")]
+    times = [digits(row[f"{name}_ms"], 4) for name in ("p20", "p50", "p80")]
+    peak = "-" if row.get("peak_bytes") is None else digits(row["peak_bytes"] / 1e6, 3)
+    moved = ["-" if row.get(key) is None else digits(row[key], 3) for key in ("gb_per_s", "gflop_per_s")]
     made = f"{rate(row['units_per_s'])}{row['unit']}/s"
     return [*start, who, *times, f"{row['over_fastkd']:.2f}", peak, made, *moved, share]
 
@@ -86,7 +91,7 @@ def progress(row: Row) -> str:
     where = " ".join(str(row[key]) for key in ("case", "point", "pass") if row.get(key))
     if "p50_ms" not in row:
         return f"{where}  {who} skipped: {row['skipped']}"
-    return f"{where}  {who} {row['p50_ms']:.4g} ms, {row['over_fastkd']:.2f} x fastkd"
+    return f"{where}  {who} {digits(row['p50_ms'], 4)} ms, {row['over_fastkd']:.2f} x fastkd"
 
 
 def case_table(rows: Sequence[Row]) -> Table:

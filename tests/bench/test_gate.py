@@ -114,6 +114,32 @@ def test_cases_are_judged_in_one_process(checkout):
     assert len(runs) == 1
 
 
+def test_processes_share_the_files_of_a_quick_run(checkout, monkeypatch):
+    root, runs, _ = checkout
+    monkeypatch.setattr(gate, "cpu_count", lambda: 2)
+    sizes = {"tests/ops/test_x.py": 50, "tests/ops/test_y.py": 30, "tests/ops/test_z.py": 40}
+    cases = []
+    for test, size in sizes.items():
+        (root / test).write_text("#" * size)
+        cases.append(replace(CASE, name=test, tests=(test,)))
+    gate.judge_together(cases, quick=True)
+    expected = {("tests/ops/test_x.py",), ("tests/ops/test_z.py", "tests/ops/test_y.py")}
+    if torch.cuda.is_available():
+        expected = {("tests/ops/test_x.py", "tests/ops/test_z.py", "tests/ops/test_y.py")}
+    assert {tests for tests, _ in runs} == expected
+    assert all(gate.verdict(case, quick=True).how == "quick tests" for case in cases)
+    assert len(runs) == len(expected)
+
+
+def test_a_part_that_fails_leaves_each_case_to_its_own_tests(checkout):
+    _, runs, codes = checkout
+    codes.append(1)
+    cases = [replace(CASE, name=name) for name in ("a", "b")]
+    gate.judge_together(cases, quick=True)
+    assert not any(gate.verdict(case, quick=True).passed for case in cases)
+    assert len(runs) == 3
+
+
 def test_an_installed_package_is_checked_against_its_reference_alone(monkeypatch):
     monkeypatch.setattr(gate, "checkout", lambda: None)
     assert gate.verdict(CASE) == gate.Verdict(True, "check alone")

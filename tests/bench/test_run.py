@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from fastkd.bench import CASES, Roofline, Settings, chosen, clock, run
 from fastkd.bench.case import Part, at
+from fastkd.bench.cases._rows import LR, losses, rotating
 from fastkd.bench.peers import NAMES, Foreign, Peer, Unable, peer_named
 from fastkd.bench.run import run_point
 
@@ -80,6 +82,27 @@ def test_the_quickest_variant_is_timed(monkeypatch):
     both = Peer("torch", "torch", "torch", {"rank_topk": {"slow": slow, "quick": lambda p, i: topk(32, p, i)}})
     monkeypatch.setattr(run, "peer_named", lambda name: both)
     assert rows_of("rank_topk", SMALL["rank_topk"])[1]["variant"] == "quick"
+
+
+@pytest.mark.parametrize(("rule", "off"), [(torch.optim.SGD, "items that are off by"), (torch.optim.Adam, None)])
+def test_a_training_step_is_compared_by_where_its_rows_go(rule, off):
+    case, i = CASES["training_step"], CASES["training_step"].make(SMALL["training_step"], 0, "cpu")
+
+    def make(table, users):
+        items, others = rule([table], lr=LR), torch.optim.Adam([users], lr=LR)
+
+        def step(ids):
+            loss = losses(users, table, ids, i["ranked"], sparse_grad=False)
+            loss.backward()
+            items.step()
+            others.step()
+            return loss
+
+        return step
+
+    wrong = case.same(case.call(i, "auto"), rotating(i, make)(), i)
+    assert wrong == off if off is None else str(wrong).startswith(off)
+    assert case.call(i, "auto").turn == 2
 
 
 @pytest.mark.parametrize("name", NAMES)

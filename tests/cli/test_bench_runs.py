@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from fastkd.bench import CASES
+from fastkd.bench.roofline import Roofline
+from fastkd.cli import bench_runs
 from fastkd.cli.bench_runs import QUICK_SECONDS, Wanted, prepare
 
 
@@ -45,3 +47,12 @@ def test_threads_are_set():
 def test_a_missing_gpu_is_said():
     with pytest.raises(ValueError, match="torch sees no CUDA device"):
         prepare(Wanted(device="cuda"))
+
+
+def test_a_quick_run_begins_nothing_when_its_time_is_up(monkeypatch):
+    monkeypatch.setattr(bench_runs, "judge_together", lambda cases, quick: None)
+    monkeypatch.setattr(bench_runs, "QUICK_LIMIT", -1.0)
+    run = prepare(Wanted(device="cpu", quick=True))
+    rows = list(run.rows(Roofline(1e10, {"float32": 1e11}, 1)))
+    assert [row["case"] for row in rows] == [case.name for case, _ in run.todo]
+    assert all("the next one gets further" in row["skipped"] for row in rows)

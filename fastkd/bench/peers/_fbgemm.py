@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastkd.bench.case import Call, Inputs, Point
-from fastkd.bench.cases._rows import rotating
+from fastkd.bench.cases._rows import LR, rotating
 from fastkd.bench.peers import Peer, loaded
 from fastkd.bench.peers._torch import step_losses, stepped
 
@@ -22,10 +22,10 @@ def step(point: Point, i: Inputs) -> Call:
     def make(table: nn.Parameter, users: nn.Parameter) -> Any:
         bag = made.SplitTableBatchedEmbeddingBagsCodegen(
             [(len(table), table.shape[1], common.EmbeddingLocation.HOST, made.ComputeDevice.CPU)],
-            optimizer=made.OptimType.EXACT_ROWWISE_ADAGRAD, learning_rate=1e-3, pooling_mode=common.PoolingMode.NONE,
+            optimizer=made.OptimType.EXACT_ROWWISE_ADAGRAD, learning_rate=LR, pooling_mode=common.PoolingMode.NONE,
         )  # fmt: skip
         bag.split_embedding_weights()[0].copy_(table.detach())
-        optimizer = torch.optim.Adam([users], lr=1e-3, fused=True)
+        optimizer = torch.optim.Adam([users], lr=LR, fused=True)
 
         def run(ids: Tensor) -> Tensor:
             vectors = bag(ids.reshape(-1), torch.tensor([0, ids.numel()]))
@@ -33,7 +33,7 @@ def step(point: Point, i: Inputs) -> Call:
 
         return run
 
-    return rotating(i, make)
+    return rotating(i, make, adam=False)
 
 
 PEER = Peer("fbgemm", "fbgemm_gpu", "fbgemm-gpu-cpu", {"training_step": {"row-wise Adagrad": step}}, devices=("cpu",))

@@ -13,7 +13,7 @@ from torch.nn.functional import embedding, logsigmoid
 from torch.utils.checkpoint import checkpoint
 
 from fastkd.bench.case import Call, Inputs, Point
-from fastkd.bench.cases._rows import rotating
+from fastkd.bench.cases._rows import LR, rotating
 from fastkd.bench.peers import Peer, Unable, Way, _chunks, _features, _updates
 
 CELLS = {"cpu": 1 << 28, "cuda": 12 << 30}
@@ -147,7 +147,7 @@ def sparse_step(point: Point, i: Inputs) -> Call:
     """Sparse embedding gradients and SparseAdam."""
 
     def make(table: nn.Parameter, users: nn.Parameter) -> Any:
-        optimizers = torch.optim.SparseAdam([table], lr=1e-3), torch.optim.Adam([users], lr=1e-3, fused=True)
+        optimizers = torch.optim.SparseAdam([table], lr=LR), torch.optim.Adam([users], lr=LR, fused=True)
 
         def step(ids: Tensor) -> Tensor:
             loss = step_losses(users, embedding(ids, table, sparse=True), i["ranked"])
@@ -164,7 +164,7 @@ def dense_step(point: Point, i: Inputs) -> Call:
         raise Unable("dense gradient and moments of over 2M rows")
 
     def make(table: nn.Parameter, users: nn.Parameter) -> Any:
-        optimizer = torch.optim.Adam([table, users], lr=1e-3, fused=True)
+        optimizer = torch.optim.Adam([table, users], lr=LR, fused=True)
         return lambda ids: stepped(step_losses(users, embedding(ids, table), i["ranked"]), optimizer)
 
     return rotating(i, make)
