@@ -30,9 +30,9 @@ def small_tiles(patch):
     """Cut small tables into many tiles."""
     for name in ("_catalogue_blocks", "_catalogue_sweep", "catalogue_divergence"):
         module = importlib.import_module(f"fastkd.kernels.numba.{name}")
-        patch.setattr(module, "ITEMS", 16)
-        if hasattr(module, "USERS"):
-            patch.setattr(module, "USERS", 32)
+        for size, small in (("ITEMS", 16), ("USERS", 32), ("_WIDEST", 1)):
+            if hasattr(module, size):
+                patch.setattr(module, size, small)
 
 
 class HalfPrecision:

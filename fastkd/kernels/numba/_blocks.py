@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
+from fastkd.kernels.numba import _openmp
+
 _START_SECONDS = 60.0
 
 _lock = threading.Lock()
@@ -34,29 +36,32 @@ def run_blocks(work: Callable[[int], None], starts: Sequence[int]) -> None:
     """Call ``work(start)`` for each start, on up to ``torch.get_num_threads()`` threads; an error is raised here.
 
     With two threads or more, torch runs on one thread inside ``work``. ``work`` should release the GIL where it
-    spends its time. The threads stay for the next call: BLAS keeps buffers per thread, and to fill new ones costs
-    milliseconds. A ``fork`` forgets them.
+    spends its time. The threads are torch's own where they may be borrowed, else ours, which stay for the next
+    call: BLAS keeps buffers per thread, and to fill new ones costs milliseconds. A ``fork`` forgets them.
     """
     threads = min(torch.get_num_threads(), len(starts))
     if threads <= 1:
         for start in starts:
             work(start)
         return
-    left, turn = iter(starts), threading.Lock()
+    left, turn, errors = iter(starts), threading.Lock(), list[BaseException]()
 
     def take() -> None:
-        while True:
-            with turn:
-                start = next(left, None)
-            if start is None:
-                return
-            work(start)
+        try:
+            while not errors:
+                with turn:
+                    start = next(left, None)
+                if start is None:
+                    return
+                work(start)
+        except BaseException as error:
+            errors.append(error)
 
-    pool = _executor(threads)
-    done = [pool.submit(take) for _ in range(threads)]
-    wait(done)
-    for part in done:
-        part.result()
+    if not _openmp.run(take, threads):
+        pool = _executor(threads)
+        wait([pool.submit(take) for _ in range(threads)])
+    if errors:
+        raise errors[0]
 
 
 def _executor(threads: int) -> ThreadPoolExecutor:

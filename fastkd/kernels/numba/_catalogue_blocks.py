@@ -19,14 +19,26 @@ USERS = 256
 """Users of a tile."""
 ITEMS = 512
 """Items of a tile: 256 x 512 float32 scores stay in a core's L2 cache between product, exponential and product."""
+_NUMBERS = 384 * ITEMS
+_WIDEST = 8
 _SPLITS = 16
 _PARTIAL_BYTES = 64 << 20
 _ALONE = threading.Lock()
 
 
-def splits(num_items: int, bytes_each: int) -> int:
+def width_of(users: int, dim: int) -> int:
+    """Return the items of a tile for ``users`` users of ``dim`` dimensions: more where the users are few.
+
+    A tile's scores and vectors fill the same share of the cache, and a small batch does not spend its time on starting
+    products.
+    """
+    fits = _NUMBERS // (max(1, min(users, USERS)) + dim)
+    return ITEMS * max(1, min(_WIDEST, fits // ITEMS))
+
+
+def splits(num_items: int, bytes_each: int, width: int) -> int:
     """Return into how many ranges to cut the catalogue where each range keeps ``bytes_each`` bytes of its own."""
-    tiles = -(-num_items // ITEMS)
+    tiles = -(-num_items // width)
     return max(1, min(_SPLITS, tiles, _PARTIAL_BYTES // max(bytes_each, 1)))
 
 
@@ -36,10 +48,10 @@ def tiles(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + size, stop)
 
 
-def item_range(part: int, parts: int, num_items: int) -> tuple[int, int]:
-    """Return range ``part`` of ``parts``, in whole tiles."""
-    count = -(-num_items // ITEMS)
-    return min(count * part // parts * ITEMS, num_items), min(count * (part + 1) // parts * ITEMS, num_items)
+def item_range(part: int, parts: int, num_items: int, width: int) -> tuple[int, int]:
+    """Return range ``part`` of ``parts``, in whole tiles of ``width`` items."""
+    count = -(-num_items // width)
+    return min(count * part // parts * width, num_items), min(count * (part + 1) // parts * width, num_items)
 
 
 def run_units(work: Callable[[int], Any], units: int) -> None:

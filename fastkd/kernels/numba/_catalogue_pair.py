@@ -73,6 +73,25 @@ def _move_tops(sums: Floats, top_s: float, top_t: float, kind: int) -> None:
     sums[3] *= np.exp(down_t)
 
 
+@jit()
+def join_sums(total: Floats, more: Floats, kind: int) -> None:
+    """Add the sums of other items to ``total``, both [6, b] as :func:`pair_sums` makes them; ``more`` is used up."""
+    for b in range(total.shape[1]):
+        if more[0, b] == -np.inf:
+            continue
+        if total[0, b] == -np.inf:
+            total[:, b] = more[:, b]
+            continue
+        # Not max(): a NaN stays one.
+        top_s = total[0, b] if more[0, b] <= total[0, b] else more[0, b]
+        top_t = total[1, b] if more[1, b] <= total[1, b] else more[1, b]
+        _move_tops(total[:, b], top_s, top_t, kind)
+        _move_tops(more[:, b], top_s, top_t, kind)
+        total[0, b], total[1, b] = top_s, top_t
+        for at in range(2, 6):
+            total[at, b] += more[at, b]
+
+
 @jit(fastmath=set(_SUM))
 def _sum_row(s: Floats, t: Floats, top_s: Any, top_t: Any, kind: int, sums: Floats) -> None:
     zero = s.dtype.type(0)

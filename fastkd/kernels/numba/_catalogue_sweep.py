@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._catalogue_blocks import ITEMS, USERS, item_range, run_units, scores_of, splits, tiles
+from fastkd.kernels.numba._catalogue_blocks import USERS, item_range, run_units, scores_of, splits, tiles, width_of
 from fastkd.kernels.numba._catalogue_math import exp, maximum
 from fastkd.kernels.numba._jit import jit
 
@@ -30,19 +30,19 @@ def softmax_sums(
     users: Tensor, items: Tensor, exclusion: Exclusion, bias: Floats, *, mean: bool
 ) -> tuple[Floats, Floats, Floats]:
     """Return (top Float[B], mass Float64[B], mean Float64[B, D] of the items under the softmax, or [0, 0])."""
-    count, width = users.shape
-    blocks = list(tiles(0, count, USERS))
-    parts = splits(len(items), 8 * count * width)  # the same with and without the mean: one value of the loss
+    count, dim = users.shape
+    blocks, width = list(tiles(0, count, USERS)), width_of(count, dim)
+    parts = splits(len(items), 8 * count * dim, width)  # the same with and without the mean: one value of the loss
     dtype = users.numpy().dtype
     tops = np.full((parts, count), -np.inf, dtype=dtype)
-    masses, means = np.zeros((parts, count)), np.zeros((parts, count if mean else 0, width))
+    masses, means = np.zeros((parts, count)), np.zeros((parts, count if mean else 0, dim))
 
     def unit(index: int) -> None:
         part, (start, stop) = index // len(blocks), blocks[index % len(blocks)]
         rows = slice(start, stop)
         total = means[part, rows] if mean else None
-        first_last = item_range(part, parts, len(items))
-        _sweep(users[rows], items, first_last, (exclusion[0][start:stop], exclusion[1]), bias,
+        first_last = item_range(part, parts, len(items), width)
+        _sweep(users[rows], items, first_last, width, (exclusion[0][start:stop], exclusion[1]), bias,
                (tops[part, rows], masses[part, rows], total))  # fmt: skip
 
     run_units(unit, parts * len(blocks))
@@ -50,15 +50,15 @@ def softmax_sums(
 
 
 def _sweep(
-    users: Tensor, items: Tensor, within: tuple[int, int], exclusion: Exclusion, bias: Floats,
+    users: Tensor, items: Tensor, within: tuple[int, int], width: int, exclusion: Exclusion, bias: Floats,
     sums: tuple[Floats, Floats, Floats | None],
 ) -> None:  # fmt: skip
     """Add the items of a range to a block's sums."""
     top, mass, mean = sums
-    memory = torch.empty(len(users) * ITEMS, dtype=users.dtype)
+    memory = torch.empty(len(users) * width, dtype=users.dtype)
     product = torch.empty_like(users)
     shrink = np.empty(len(users), dtype=top.dtype)
-    for first, last in tiles(*within, ITEMS):
+    for first, last in tiles(*within, width):
         columns = items[first:last]
         scores = scores_of(users, columns, memory)
         _absorb(scores.numpy(), bias[first:last], *exclusion, first, top, mass, shrink)
@@ -85,11 +85,12 @@ def softmax_item_gradient(
     users: Tensor, items: Tensor, exclusion: Exclusion, bias: Floats, top: Floats, weight: Floats, out: Tensor
 ) -> None:
     """Add ``sum_u weight_u exp(s_ui - top_u) users_u`` to the rows of ``out`` Float[N, D]."""
-    parts = min(64, -(-len(items) // ITEMS))
+    width = width_of(*users.shape)
+    parts = min(64, -(-len(items) // width))
 
     def unit(part: int) -> None:
-        memory = torch.empty(USERS * ITEMS, dtype=users.dtype)
-        for first, last in tiles(*item_range(part, parts, len(items)), ITEMS):
+        memory = torch.empty(min(USERS, len(users)) * width, dtype=users.dtype)
+        for first, last in tiles(*item_range(part, parts, len(items), width), width):
             rows = out[first:last]
             for start, stop in tiles(0, len(users), USERS):
                 scores = scores_of(users[start:stop], items[first:last], memory)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastkd.kernels.numba._arrays import compute_dtype, new
 from fastkd.kernels.numba._catalogue_blocks import ITEMS, USERS, item_range, run_units, scores_of, splits, tiles
-from fastkd.kernels.numba._catalogue_pair import KINDS, pair_gaps, pair_sums, pair_weights
+from fastkd.kernels.numba._catalogue_pair import KINDS, join_sums, pair_gaps, pair_sums, pair_weights
 from fastkd.kernels.numba._catalogue_sweep import Exclusion, add_product
 from fastkd.kernels.numba.catalogue_softmax import exclusion_of, rows_of
 
@@ -82,7 +82,7 @@ def catalogue_divergence_backward(
     item_grad = new(items.shape if need_items else (0, 0), dtype=dtype)
     item_grad[:] = 0
     weight = upstream.detach().to(dtype).numpy()
-    parts = splits(len(items), 8 * users.numel())
+    parts = splits(len(items), 8 * users.numel(), ITEMS)
     sums = np.zeros((parts, *users.shape) if need_users else (0, 0, 0))
     exclusion = exclusion_of(bounds, indices, len(users))
     _sweep_gradients(tables, exclusion, kind, (stats.numpy(), weight), sums, item_grad, parts)
@@ -113,42 +113,46 @@ def _memory(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def _sweep_sums(tables: Tables, exclusion: Exclusion, kind: str) -> Floats:
     """Return Float64[6, B], as :func:`pair_sums` makes it."""
     users, items, teacher_users, teacher_items = tables
-    blocks = list(tiles(0, len(users), USERS))
-    sums = np.zeros((6, len(users)))
-    sums[:2] = -np.inf
+    blocks, parts = list(tiles(0, len(users), USERS)), splits(len(items), 48 * len(users), ITEMS)
+    sums = np.zeros((parts, 6, len(users)))
+    sums[:, :2] = -np.inf
 
     def unit(index: int) -> None:
-        start, stop = blocks[index]
-        memory, part = _memory(users.dtype), np.ascontiguousarray(sums[:, start:stop])
-        for first, last in tiles(0, len(items), ITEMS):
+        at, (start, stop) = index // len(blocks), blocks[index % len(blocks)]
+        memory, part = _memory(users.dtype), np.ascontiguousarray(sums[at, :, start:stop])
+        for first, last in tiles(*item_range(at, parts, len(items), ITEMS), ITEMS):
             student = scores_of(users[start:stop], items[first:last], memory[0])
             teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
             pair_sums(student.numpy(), teacher.numpy(), exclusion[0][start:stop], exclusion[1], first,
                       KINDS[kind], part)  # fmt: skip
-        sums[:, start:stop] = part
+        sums[at, :, start:stop] = part
 
-    run_units(unit, len(blocks))
-    return sums
+    run_units(unit, parts * len(blocks))
+    total: Floats = sums[0]
+    for more in sums[1:]:
+        join_sums(total, more, KINDS[kind])
+    return total
 
 
 def _sweep_gaps(tables: Tables, exclusion: Exclusion, stats: Floats) -> Floats:
     """Return ``KL(p || m)`` and ``KL(q || m)``, Float64[2, B]."""
     users, items, teacher_users, teacher_items = tables
-    blocks = list(tiles(0, len(users), USERS))
-    gaps = np.zeros((2, len(users)))
+    blocks, parts = list(tiles(0, len(users), USERS)), splits(len(items), 16 * len(users), ITEMS)
+    gaps = np.zeros((parts, 2, len(users)))
 
     def unit(index: int) -> None:
-        start, stop = blocks[index]
+        at, (start, stop) = index // len(blocks), blocks[index % len(blocks)]
         memory, part = _memory(users.dtype), np.zeros((2, stop - start))
-        for first, last in tiles(0, len(items), ITEMS):
+        for first, last in tiles(*item_range(at, parts, len(items), ITEMS), ITEMS):
             student = scores_of(users[start:stop], items[first:last], memory[0])
             teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
             pair_gaps(student.numpy(), teacher.numpy(), exclusion[0][start:stop], exclusion[1], first,
                       stats[:, start:stop], part)  # fmt: skip
-        gaps[:, start:stop] = part
+        gaps[at, :, start:stop] = part
 
-    run_units(unit, len(blocks))
-    return gaps
+    run_units(unit, parts * len(blocks))
+    total: Floats = gaps.sum(axis=0)
+    return total
 
 
 def _sweep_gradients(
@@ -164,7 +168,7 @@ def _sweep_gradients(
     def unit(part: int) -> None:
         memory = _memory(users.dtype)
         product = torch.empty(USERS, users.shape[1], dtype=users.dtype)
-        for first, last in tiles(*item_range(part, parts, len(items)), ITEMS):
+        for first, last in tiles(*item_range(part, parts, len(items), ITEMS), ITEMS):
             for start, stop in tiles(0, len(users), USERS):
                 student = scores_of(users[start:stop], items[first:last], memory[0])
                 teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
