@@ -45,6 +45,12 @@ def results(
     )
 
 
+def table_pair(users: Tensor, items: Tensor) -> tuple[int, int, int, int]:
+    """Return what a kernel needs to read two row-major tables: their addresses, N and D."""
+    count, dim = items.shape
+    return users.data_ptr(), items.data_ptr(), count, dim
+
+
 def tensors(made: tuple[Floats, Floats, Ints, Floats]) -> Made:
     """Return the four arrays as tensors that share their memory."""
     return torch.from_numpy(made[0]), torch.from_numpy(made[1]), torch.from_numpy(made[2]), torch.from_numpy(made[3])

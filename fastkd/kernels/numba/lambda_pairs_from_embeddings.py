@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import array, compute_dtype, optional
+from fastkd.kernels.numba._arrays import compute_dtype, optional
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._listwise import Made, listwise_backward, refuse, results, score_list, sum_list, tensors
+from fastkd.kernels.numba._listwise import (
+    Made,
+    listwise_backward,
+    refuse,
+    results,
+    score_list,
+    sum_list,
+    table_pair,
+    tensors,
+)
+from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
 from fastkd.kernels.numba._threads import run_rows
 from fastkd.kernels.numba.lambda_pairs import KINDS, lambda_row, scratch
 
@@ -29,12 +39,13 @@ def lambda_pairs_from_embeddings(
 ) -> Made:  # fmt: skip
     """Return (loss [B], coefficients [B, K], keys [B, K], unit user gradients [B, D]), empty where not needed."""
     dtype, (rows, width) = compute_dtype(users, items), ids.shape
+    users, items, listed = own(users, dtype), own(items, dtype), own(ids, ids.dtype)
     made = results(users, items, width, need_users=need_users, need_items=need_items)
     bad = np.zeros(1, dtype=np.int64)
     run_rows(
-        _fused, rows, width * (4 * width + 0.2 * users.shape[1]), array(users, dtype), array(items, dtype),
-        array(ids, ids.dtype), optional(gains, dtype), gains is not None, optional(pair_weights, dtype),
-        KINDS[weights], float(sigma), need_users or need_items, *made, bad,
+        _fused, rows, width * (4 * width + 0.2 * users.shape[1]), table_pair(users, items),
+        (listed.data_ptr(), width), LIKE[ids.dtype], optional(gains, dtype), gains is not None,
+        optional(pair_weights, dtype), KINDS[weights], float(sigma), need_users or need_items, *made, bad,
     )  # fmt: skip
     if validate and bad[0]:
         refuse("ids", ids, len(items))
@@ -43,11 +54,13 @@ def lambda_pairs_from_embeddings(
 
 @jit()
 def _fused(
-    users: Floats, items: Floats, ids: Ints, gains: Floats, graded: bool, pair_weights: Floats, kind: int, sigma: float,
-    gradient: bool,
+    tables: Raw, listed: Raw, listed_type: Ints, gains: Floats, graded: bool, pair_weights: Floats, kind: int,
+    sigma: float, gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    width = ids.shape[1]
+    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    width = listed[1]
+    ids = matrix(listed[0], len(loss), width, listed_type)
     memory = scratch(width, loss)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)

@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import array, compute_dtype
+from fastkd.kernels.numba._arrays import compute_dtype
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._listnet import listnet_row
-from fastkd.kernels.numba._listwise import Made, listwise_backward, refuse, results, score_list, sum_list, tensors
+from fastkd.kernels.numba._listwise import (
+    Made,
+    listwise_backward,
+    refuse,
+    results,
+    score_list,
+    sum_list,
+    table_pair,
+    tensors,
+)
+from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
 from fastkd.kernels.numba._threads import run_rows
 
 Floats = NDArray[Any]
@@ -32,11 +42,12 @@ def listnet_from_embeddings(
     A key is the id, or -1 for what is no item's.
     """
     dtype, (rows, width) = compute_dtype(users, items), ids.shape
+    users, items, listed, teacher = own(users, dtype), own(items, dtype), own(ids, ids.dtype), own(teacher, dtype)
     made = results(users, items, width, need_users=need_users, need_items=need_items)
     bad = np.zeros(1, dtype=np.int64)
     run_rows(
-        _fused, rows, width * (10 + 0.2 * users.shape[1]), array(users, dtype), array(items, dtype),
-        array(ids, ids.dtype), array(teacher, dtype), 1.0 / temperature, need_users or need_items,
+        _fused, rows, width * (10 + 0.2 * users.shape[1]), table_pair(users, items),
+        (listed.data_ptr(), width), LIKE[ids.dtype], teacher.data_ptr(), 1.0 / temperature, need_users or need_items,
         *made, bad,
     )  # fmt: skip
     if validate and bad[0]:
@@ -46,10 +57,12 @@ def listnet_from_embeddings(
 
 @jit()
 def _fused(
-    users: Floats, items: Floats, ids: Ints, teacher: Floats, scale: float, gradient: bool,
+    tables: Raw, listed: Raw, listed_type: Ints, teacher_at: int, scale: float, gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    width = ids.shape[1]
+    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    width = listed[1]
+    ids, teacher = matrix(listed[0], len(loss), width, listed_type), matrix(teacher_at, len(loss), width, loss)
     memory = np.empty((4, width), dtype=loss.dtype)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)

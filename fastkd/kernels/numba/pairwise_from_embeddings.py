@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import array, compute_dtype, optional
+from fastkd.kernels.numba._arrays import compute_dtype, optional
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._listwise import Made, listwise_backward, refuse, results, score_list, sum_list, tensors
+from fastkd.kernels.numba._listwise import (
+    Made,
+    listwise_backward,
+    refuse,
+    results,
+    score_list,
+    sum_list,
+    table_pair,
+    tensors,
+)
+from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
 from fastkd.kernels.numba._threads import run_rows
 from fastkd.kernels.numba.pairwise import pairwise_row
 
@@ -29,11 +39,13 @@ def pairwise_from_embeddings(
 ) -> Made:  # fmt: skip
     """Return (loss [B], coefficients [B, W], keys [B, W], unit user gradients [B, D]), empty where not needed."""
     dtype, (rows, width) = compute_dtype(users, items), negative_ids.shape
+    users, items = own(users, dtype), own(items, dtype)
+    first, others = own(positive_ids, positive_ids.dtype), own(negative_ids, negative_ids.dtype)
     made = results(users, items, 1 + width, need_users=need_users, need_items=need_items)
     bad = np.zeros(1, dtype=np.int64)
     run_rows(
-        _fused, rows, (1 + width) * (8 + 0.2 * users.shape[1]), array(users, dtype), array(items, dtype),
-        array(positive_ids, positive_ids.dtype), array(negative_ids, negative_ids.dtype), optional(weights, dtype),
+        _fused, rows, (1 + width) * (8 + 0.2 * users.shape[1]), table_pair(users, items), first.data_ptr(),
+        LIKE[first.dtype], (others.data_ptr(), width), LIKE[others.dtype], optional(weights, dtype),
         weights is not None, loss == "margin", float(margin), need_users or need_items, *made, bad,
     )  # fmt: skip
     if validate and bad[0]:
@@ -44,11 +56,14 @@ def pairwise_from_embeddings(
 
 @jit()
 def _fused(
-    users: Floats, items: Floats, positive_ids: Ints, negative_ids: Ints, weights: Floats, weighted: bool, hinge: bool,
-    margin: float, gradient: bool,
+    tables: Raw, positives_at: int, positive_type: Ints, negatives: Raw, negative_type: Ints, weights: Floats,
+    weighted: bool, hinge: bool, margin: float, gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    width = 1 + negative_ids.shape[1]
+    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    positive_ids = matrix(positives_at, len(loss), 1, positive_type)
+    negative_ids = matrix(negatives[0], len(loss), negatives[1], negative_type)
+    width = 1 + negatives[1]
     memory = np.empty((2, width), dtype=loss.dtype)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)

@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import array, compute_dtype, optional
+from fastkd.kernels.numba._arrays import compute_dtype, optional
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._listwise import Made, listwise_backward, refuse, results, score_list, sum_list, tensors
+from fastkd.kernels.numba._listwise import (
+    Made,
+    listwise_backward,
+    refuse,
+    results,
+    score_list,
+    sum_list,
+    table_pair,
+    tensors,
+)
+from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
 from fastkd.kernels.numba._relaxed_ranking import relaxed_ranking_row, scratch
 from fastkd.kernels.numba._threads import run_rows
 
@@ -32,12 +42,14 @@ def relaxed_ranking_from_embeddings(
     A key is the id, or -1 for what is no item's.
     """
     dtype, (rows, ranked), unranked = compute_dtype(users, items), ranked_ids.shape, unranked_ids.shape[1]
+    users, items = own(users, dtype), own(items, dtype)
+    first, second = own(ranked_ids, ranked_ids.dtype), own(unranked_ids, unranked_ids.dtype)
     made = results(users, items, ranked + unranked, need_users=need_users, need_items=need_items)
     bad = np.zeros(1, dtype=np.int64)
     work = 10 * ranked + (ranked + unranked) * (6 + 0.2 * users.shape[1])
     run_rows(
-        _fused, rows, work, array(users, dtype), array(items, dtype), array(ranked_ids, ranked_ids.dtype),
-        array(unranked_ids, unranked_ids.dtype), optional(weights, dtype), weights is not None,
+        _fused, rows, work, table_pair(users, items), (first.data_ptr(), ranked), LIKE[first.dtype],
+        (second.data_ptr(), unranked), LIKE[second.dtype], optional(weights, dtype), weights is not None,
         need_users or need_items, *made, bad,
     )  # fmt: skip
     if validate and bad[0]:
@@ -48,10 +60,14 @@ def relaxed_ranking_from_embeddings(
 
 @jit()
 def _fused(
-    users: Floats, items: Floats, ranked_ids: Ints, unranked_ids: Ints, weights: Floats, weighted: bool, gradient: bool,
+    tables: Raw, ranked: Raw, ranked_type: Ints, unranked: Raw, unranked_type: Ints, weights: Floats, weighted: bool,
+    gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    length, width = ranked_ids.shape[1], ranked_ids.shape[1] + unranked_ids.shape[1]
+    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    length, width = ranked[1], ranked[1] + unranked[1]
+    ranked_ids = matrix(ranked[0], len(loss), length, ranked_type)
+    unranked_ids = matrix(unranked[0], len(loss), width - length, unranked_type)
     memory = scratch(length, width - length)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)

@@ -11,9 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._arrays import array, compute_dtype, optional
+from fastkd.kernels.numba._arrays import compute_dtype, optional
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._listwise import Made, listwise_backward, refuse, results, score_list, sum_list, tensors
+from fastkd.kernels.numba._listwise import (
+    Made,
+    listwise_backward,
+    refuse,
+    results,
+    score_list,
+    sum_list,
+    table_pair,
+    tensors,
+)
+from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
 from fastkd.kernels.numba._threads import run_rows
 from fastkd.kernels.numba.weighted_bce import bce_row, scratch
 
@@ -42,12 +52,13 @@ def bce_of_list(
 ) -> Made:  # fmt: skip
     """Run the kernel; with ``teacher`` = (1 / temperature, shift), targets are the teacher's scores."""
     dtype, (rows, width) = compute_dtype(users, items), ids.shape
+    users, items, listed, targets = own(users, dtype), own(items, dtype), own(ids, ids.dtype), own(targets, dtype)
     made = results(users, items, width, need_users=need_users, need_items=need_items)
     bad = np.zeros(1, dtype=np.int64)
     scale, shift = teacher or (1.0, 0.0)
     run_rows(
-        _fused, rows, width * (8 + 0.2 * users.shape[1]), array(users, dtype), array(items, dtype),
-        array(ids, ids.dtype), array(targets, dtype), optional(weights, dtype), weights is not None,
+        _fused, rows, width * (8 + 0.2 * users.shape[1]), table_pair(users, items),
+        (listed.data_ptr(), width), LIKE[ids.dtype], targets.data_ptr(), optional(weights, dtype), weights is not None,
         teacher is not None, float(scale), float(shift), need_users or need_items, *made, bad,
     )  # fmt: skip
     if validate and bad[0]:
@@ -57,11 +68,13 @@ def bce_of_list(
 
 @jit()
 def _fused(
-    users: Floats, items: Floats, ids: Ints, targets: Floats, weights: Floats, weighted: bool, teacher: bool,
+    tables: Raw, listed: Raw, listed_type: Ints, targets_at: int, weights: Floats, weighted: bool, teacher: bool,
     scale: float, shift: float, gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    width = ids.shape[1]
+    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    width = listed[1]
+    ids, targets = matrix(listed[0], len(loss), width, listed_type), matrix(targets_at, len(loss), width, loss)
     memory = scratch(width, loss)
     row, own_keys = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
     values, rows = np.empty(width, dtype=loss.dtype), np.empty(width, dtype=keys.dtype)
