@@ -157,7 +157,11 @@ GOWALLA = StudyConfig(
         figures={
             "teacher": {"recall@10": 0.1088, "ndcg@10": 0.0907, "recall@20": 0.1544, "ndcg@20": 0.1053},
             "none": {"recall@10": 0.0946, "ndcg@10": 0.0820, "recall@20": 0.1329, "ndcg@20": 0.0939},
+            "cd": {"recall@10": 0.0979, "ndcg@10": 0.0855, "recall@20": 0.1389, "ndcg@20": 0.0977},
             "rrd": {"recall@10": 0.0977, "ndcg@10": 0.0861, "recall@20": 0.1395, "ndcg@20": 0.0987},
+            "dcd": {"recall@10": 0.1007, "ndcg@10": 0.0871, "recall@20": 0.1413, "ndcg@20": 0.0999},
+            "hetcomp": {"recall@10": 0.1028, "ndcg@10": 0.0874, "recall@20": 0.1427, "ndcg@20": 0.1010},
+            "rce_kd": {"recall@10": 0.1082, "ndcg@10": 0.0905, "recall@20": 0.1525, "ndcg@20": 0.1047},
         },
     ),
 )

@@ -37,7 +37,7 @@ def test_published_values_are_in_force(preset, method):
     assert study.training_of(method, 0).weight_decay == decay
 
 
-@pytest.mark.parametrize("preset", ["citeulike", "citeulike-rand", "ml1m", "gowalla"])
+@pytest.mark.parametrize("preset", ["citeulike", "citeulike-rand", "citeulike-lightgcn", "ml1m", "gowalla"])
 def test_every_feature_method_is_there_and_none_trains_longer_than_the_plain_student(preset):
     study = PRESETS.get(preset)
     for name in (*FEATURES, "de+rrd"):
