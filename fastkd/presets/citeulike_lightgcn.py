@@ -16,7 +16,7 @@ every 5 epochs.
 
 HTD and PCKD (``cpd``, 5 experts instead of 20) are as published for this pair of models; FreqD has weight, decay and
 edge dropout of its relative GraphD, whose filter comes before the projector too (the published file for FreqD is for
-MF); hint, FTD and PHR have no file for it and are those of the MF pair, PHR over 42 hidden units; ``de+rrd`` is both as
+MF); hint, FTD and PHR have no file for it and are those of the MF pair, PHR over 64 hidden units; ``de+rrd`` is both as
 they stand here. They train for 30 epochs.
 """
 
@@ -94,7 +94,7 @@ CITEULIKE_LIGHTGCN: StudyConfig = dataclasses.replace(
             training={"weight_decay": 1e-7, "epochs": 30},
         ),
         "phr": MethodConfig(
-            options={"weight": 0.01, "hidden": 42, "rank": 4},
+            options={"weight": 0.01, "hidden": 64, "rank": 4},
             training={"weight_decay": 1e-4, "epochs": 30},
         ),
         "ftd": MethodConfig(options={"weight": 1e-3}, training={"weight_decay": 1e-3, "epochs": 30}),
