@@ -51,6 +51,7 @@ def test_noise_inside_the_margin_leaves_no_trace(rows, monkeypatch):
     plain = torch.mm
     monkeypatch.setattr(torch, "mm", lambda a, b, out: disturb(plain(a, b, out=out)))
     monkeypatch.setattr(kernel, "score_few", few)
+    monkeypatch.setattr(kernel, "rank_small", lambda *_: None)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -134,6 +135,7 @@ def test_block_errors_are_raised_and_threads_put_back():
 @pytest.mark.parametrize("rows", [1, 3, 70])
 def test_few_users_share_the_catalogue_among_threads(rows, monkeypatch):
     monkeypatch.setattr(planning, "_PARALLEL", 0)
+    monkeypatch.setattr(planning, "_ALONE", 0)
     users, items = normal(rows, 9), normal(20_000, 9, seed=1)
     items[5000:] = items[:15_000].clone()  # ties across spans
     seen = random_exclusions(rows, 20_000, 0.01, 0)

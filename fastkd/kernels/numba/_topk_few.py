@@ -21,7 +21,7 @@ Floats = NDArray[Any]
 
 def score_few(users: Floats, items: Floats, out: Floats) -> float:
     """Write ``out[b, i] = <users[b], items[i]>`` for i < W, summed in any order; return a bound on the norms."""
-    square = _score_one(users[0], items, out[0]) if len(users) == 1 else _score(_padded(users), items, out)
+    square = score_one(users[0], items, out[0]) if len(users) == 1 else score_users(_padded(users), items, out)
     bound = norm_of_square(square, items.dtype, items.shape[1])
     return largest_norm(items) if bound is None else bound
 
@@ -33,7 +33,7 @@ def _padded(users: Floats) -> Floats:
 
 
 @jit(fastmath={"reassoc", "contract"})
-def _score_one(user: Floats, items: Floats, out: Floats) -> float:
+def score_one(user: Floats, items: Floats, out: Floats) -> float:
     """Score one user: row after row, as memory delivers them."""
     zero = items.dtype.type(0)
     largest, wrong = zero, False
@@ -49,7 +49,7 @@ def _score_one(user: Floats, items: Floats, out: Floats) -> float:
 
 
 @jit()
-def _score(users: Floats, items: Floats, out: Floats) -> float:
+def score_users(users: Floats, items: Floats, out: Floats) -> float:
     """Score items eight at a time; those that do not fill eight rows of P values are copied where they do."""
     dim, padded = items.shape[1], users.shape[1]
     copy = np.zeros((ROWS, padded), dtype=items.dtype)

@@ -14,9 +14,9 @@ from fastkd.kernels.numba._jit import jit
 
 Floats = NDArray[Any]
 
-_ROUNDING = 2.0**-24
-_SAFE_BOUND = 1e37
-_FAINT = 2.0**-100
+ROUNDING = 2.0**-24
+SAFE_BOUND = 1e37
+FAINT = 2.0**-100
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Margins:
         """Return Float64[B], for items of norm at most ``top``; inf where there is no bound."""
         with np.errstate(all="ignore"):
             bound = self.norms * top
-            margins = self.relative * bound + 4 * _ROUNDING * self.bias + self.tiny * (1.0 + self.norms + top)
-            return np.where((bound + self.bias < _SAFE_BOUND) & self.usable, margins, np.inf)
+            margins = self.relative * bound + 4 * ROUNDING * self.bias + self.tiny * (1.0 + self.norms + top)
+            return np.where((bound + self.bias < SAFE_BOUND) & self.usable, margins, np.inf)
 
     def part(self, rows: Any) -> Margins:
         """Return the margins of some users."""
@@ -48,7 +48,7 @@ class Margins:
 def margins_of(norms: Floats, dim: int, dtype: torch.dtype, bias: Floats) -> Margins:
     """Return the margins of users with these ``norms`` for products of ``dtype`` over ``dim`` dimensions."""
     unit = 2.0**-53 if dtype == torch.float64 else 2.0**-24
-    relative = 1.02 * (dim + 4) * unit + 8 * _ROUNDING + _narrowing(dtype)
+    relative = 1.02 * (dim + 4) * unit + 8 * ROUNDING + _narrowing(dtype)
     finite = float(np.abs(bias[np.isfinite(bias)]).max(initial=0.0))
     return Margins(norms, relative, finite, dim * 2.0**-125, dim * unit < 1e-2)
 
@@ -90,7 +90,7 @@ def norm_of_square(square: float, dtype: Any, dim: int) -> float | None:
     if dtype != np.float32:
         return float(math.sqrt(square) * (1 + 1e-9))
     # Sums of float32 squares: relative error below D e, and squares lost to underflow count for nothing here.
-    if square < _FAINT or dim > 1 << 16:
+    if square < FAINT or dim > 1 << 16:
         return None
     return float(math.sqrt(square) * (1 + 2.0**-24 * (dim + 2) + 1e-6))
 

@@ -26,6 +26,7 @@ from fastkd.kernels.numba._topk_few import score_few
 from fastkd.kernels.numba._topk_filter import compact_rows, filter_tile
 from fastkd.kernels.numba._topk_margin import Margins, largest_norm, margins_of, norms_of
 from fastkd.kernels.numba._topk_plan import FEW, LANES, Plan, plan_rank_topk, spans_of, tile_order
+from fastkd.kernels.numba._topk_small import rank_small
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
@@ -50,6 +51,10 @@ def rank_topk(
     count, num_items = len(users), len(items)
     if num_items > MAX_ITEMS:
         raise ValueError(f"backend 'numba' ranks at most {MAX_ITEMS} items, got {num_items}; use backend='reference'")
+    if 0 < count <= FEW and k > 0 and not fast:
+        found = rank_small(users, items, k, indptr, indices, bias)
+        if found is not None:
+            return found
     scores, ids = torch.empty((count, k), dtype=torch.float32), torch.empty((count, k), dtype=torch.int64)
     if count == 0 or k == 0:
         return scores, ids

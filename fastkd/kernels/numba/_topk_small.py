@@ -1,0 +1,109 @@
+"""A few users ranked over a catalogue that one tile holds: everything in one kernel, as a server asks for it.
+
+The same filter, margins and canonical scores as for many users, without what it takes to cut work into blocks, spans
+and tiles, a tenth of a millisecond. What the filter cannot decide is left to the caller.
+
+Shapes: B users, N items, D dimensions, K results.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._simd import ROWS
+from fastkd.kernels.numba._topk_exact import finish_rows
+from fastkd.kernels.numba._topk_few import score_one, score_users
+from fastkd.kernels.numba._topk_filter import compact_rows, filter_tile
+from fastkd.kernels.numba._topk_margin import FAINT, ROUNDING, SAFE_BOUND
+from fastkd.kernels.numba._topk_plan import LANES, SLACK, is_small
+
+Floats = NDArray[Any]
+Ints = NDArray[Any]
+
+_NO_OFFSETS = np.zeros(0, dtype=np.int64)
+_NO_ROWS = np.zeros(0, dtype=np.int64)
+_NOTHING = np.zeros(0, dtype=np.int32)
+_NO_BIAS = np.zeros(0, dtype=np.float32)
+
+
+def rank_small(
+    users: Tensor, items: Tensor, k: int, indptr: Tensor | None, indices: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """Return (scores Float32[B, K], ids Int64[B, K]), or None where the way for many users has to do it."""
+    count, (num_items, dim) = len(users), items.shape
+    if items.dtype not in (torch.float32, torch.float64) or not items.is_contiguous():
+        return None
+    if not is_small(count, num_items, dim, items.element_size(), torch.get_num_threads()):
+        return None
+    rows = _NO_ROWS if indptr is None else indptr.numpy()
+    seen = _NOTHING if indices is None else indices.numpy()
+    offsets = _NO_BIAS if bias is None else bias.to(torch.float32).contiguous().numpy()
+    scores, ids = np.empty((count, k), dtype=np.float32), np.empty((count, k), dtype=np.int64)
+    if not _rank(users.contiguous().numpy(), items.numpy(), rows, seen, offsets, scores, ids):
+        return None
+    return torch.from_numpy(scores), torch.from_numpy(ids)
+
+
+@jit()
+def _rank(users: Floats, items: Floats, rows: Ints, seen: Ints, bias: Floats, scores: Floats, ids: Ints) -> bool:
+    """Write the best K of each user; return False where the filter cannot decide for one."""
+    (count, k), num_items = ids.shape, len(items)
+    if len(rows) == 0:
+        rows = np.zeros(count + 1, dtype=np.int64)
+    tile = np.empty((count, -(-num_items // LANES) * LANES), dtype=items.dtype)
+    tile[:, num_items:] = -np.inf
+    margins = _margins(users, _scores(users, items, tile[:, :num_items]), items.itemsize == 8, bias)
+    capacity = min(3 * k + SLACK, num_items + LANES)
+    keys, counts = np.empty((count, capacity), dtype=np.uint64), np.zeros(count, dtype=np.int64)
+    limits = np.full(count, min(capacity, k + max(2 * k, 2 * LANES)))
+    worst, least = np.full(count, -np.inf, dtype=np.float32), np.empty(count, dtype=np.int64)
+    filter_tile(tile, 0, num_items, k, rows, seen, bias, margins, worst, keys, counts, limits)
+    compact_rows(keys, counts, k, margins)
+    for b in range(count):
+        least[b] = min(k, num_items - (rows[b + 1] - rows[b]))
+        if counts[b] < least[b]:
+            return False
+    finish_rows(keys, counts, least, users, items, _NO_OFFSETS, bias, scores, ids)
+    return True
+
+
+@jit()
+def _scores(users: Floats, items: Floats, out: Floats) -> float:
+    """Write the products in the tables' dtype; return the largest square of an item's norm, inf if one is NaN."""
+    if len(users) == 1:
+        return score_one(users[0], items, out[0])
+    padded = np.zeros((len(users), -(-users.shape[1] // ROWS) * ROWS), dtype=users.dtype)
+    padded[:, : users.shape[1]] = users
+    return score_users(padded, items, out)
+
+
+@jit()
+def _margins(users: Floats, square: float, double: bool, bias: Floats) -> Floats:
+    """Return Float64[B], the bounds of :class:`~fastkd.kernels.numba._topk_margin.Margins`; inf where there is none.
+
+    ``square``: of the longest item, summed in the tables' dtype. No product here is narrowed, as torch.mm's may be.
+    """
+    count, dim = users.shape
+    margins, unit, largest = np.full(count, np.inf), 2.0**-53 if double else 2.0**-24, 0.0
+    if (not double and square < FAINT) or dim * unit >= 1e-2:
+        return margins
+    top = math.sqrt(square) * ((1 + 1e-9) if double else (1 + 2.0**-24 * (dim + 2) + 1e-6))
+    relative, tiny = 1.02 * (dim + 4) * unit + 8 * ROUNDING, dim * 2.0**-125
+    for value in bias:
+        if np.isfinite(value):
+            largest = max(largest, abs(np.float64(value)))
+    for b in range(count):
+        total = 0.0
+        for d in range(dim):
+            total += np.float64(users[b, d]) * np.float64(users[b, d])
+        norm = math.sqrt(total) * (1 + 1e-9)
+        if norm * top + largest < SAFE_BOUND:
+            margins[b] = relative * norm * top + 4 * ROUNDING * largest + tiny * (1.0 + norm + top)
+    return margins
