@@ -135,7 +135,6 @@ def test_block_errors_are_raised_and_threads_put_back():
 @pytest.mark.parametrize("rows", [1, 3, 70])
 def test_few_users_share_the_catalogue_among_threads(rows, monkeypatch):
     monkeypatch.setattr(planning, "_PARALLEL", 0)
-    monkeypatch.setattr(planning, "_ALONE", 0)
     users, items = normal(rows, 9), normal(20_000, 9, seed=1)
     items[5000:] = items[:15_000].clone()  # ties across spans
     seen = random_exclusions(rows, 20_000, 0.01, 0)

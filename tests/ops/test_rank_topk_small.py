@@ -27,7 +27,7 @@ def answered(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("rows", [1, 2, 24])
+@pytest.mark.parametrize("rows", [1, 2, 48])
 @pytest.mark.parametrize(("items", "dim", "k"), [(1, 1, 1), (63, 5, 63), (64, 8, 3), (1000, 33, 20), (3000, 8, 700)])
 def test_equals_the_reference_bit_for_bit(rows, items, dim, k, dtype, answered):
     users, table = normal(rows, dim).to(dtype), normal(items, dim, seed=1).to(dtype)
@@ -76,7 +76,7 @@ def test_what_the_filter_cannot_decide_is_ranked_all_the_same(kind, answered):
 
 def test_other_dtypes_layouts_and_sizes_go_the_other_way(answered):
     users, table = normal(2, 8), normal(300, 8, seed=1)
-    for u, t in ((users.bfloat16(), table.bfloat16()), (users, normal(8, 300).T), (normal(25, 8), table)):
+    for u, t in ((users.bfloat16(), table.bfloat16()), (users, normal(8, 300).T), (normal(49, 8), table)):
         assert_same(rank_topk(u, t, 5, backend="numba"), rank_topk(u, t, 5, backend="reference"))
     assert True not in answered
 
@@ -101,7 +101,8 @@ def test_its_margins_are_those_of_the_other_way(scale, dtype):
 
 def test_small_is_what_one_tile_holds():
     assert planning.is_small(1, 25_000, 20, 4, 2)
-    assert not planning.is_small(planning.FEW + 1, 100, 8, 4, 1)
+    assert not planning.is_small(planning._SMALL + 1, 100, 8, 4, 1)
     assert not planning.is_small(1, 1_000_000, 64, 4, 1)
-    assert planning.is_small(24, 80_000, 8, 4, 1)
-    assert not planning.is_small(24, 80_000, 64, 4, 2)
+    assert planning.is_small(48, 43_000, 48, 4, 1)
+    assert not planning.is_small(48, 43_000, 48, 4, 2)
+    assert not planning.is_small(48, 80_000, 8, 4, 1)

@@ -51,7 +51,7 @@ def rank_topk(
     count, num_items = len(users), len(items)
     if num_items > MAX_ITEMS:
         raise ValueError(f"backend 'numba' ranks at most {MAX_ITEMS} items, got {num_items}; use backend='reference'")
-    if 0 < count <= FEW and k > 0 and not fast:
+    if count > 0 and k > 0 and not fast:
         found = rank_small(users, items, k, indptr, indices, bias)
         if found is not None:
             return found
