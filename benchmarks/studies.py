@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -88,9 +89,7 @@ def markdown(study: Study, milliseconds: Mapping[str, float]) -> str:
         cells.append("-" if share is None else f"{round(100 * share)} %")
         cells.append("-" if p_value is None else _rounded(p_value))
         lines.append("| " + " | ".join(cells) + " |")
-    counts = {model["seeds"] for name, model in study["models"].items() if name != "teacher"}
-    seeds = f"{counts.pop()} seeds" if len(counts) == 1 else _counted(study)
-    note = f"{seeds}, mean ± standard deviation; the teacher is trained once. "
+    note = f"{_counted(study)}, mean ± standard deviation; the teacher is trained once. "
     return "\n".join([*lines, "", note + published.get("protocol", "Nothing is published for this split.")])
 
 
@@ -103,9 +102,11 @@ def _rounded(p_value: float) -> str:
 
 
 def _counted(study: Study) -> str:
-    """Return how many seeds each student has, where they differ."""
-    students = ((LABELS[name], model["seeds"]) for name, model in study["models"].items() if name != "teacher")
-    return "seeds: " + ", ".join(f"{label} {count}" for label, count in students)
+    """Return how many seeds most students have, and who has others: ``3 seeds (HetComp 2)``."""
+    counts = {LABELS[name]: int(model["seeds"]) for name, model in study["models"].items() if name != "teacher"}
+    most = statistics.mode(counts.values())
+    others = ", ".join(f"{label} {count}" for label, count in counts.items() if count != most)
+    return f"{most} seeds ({others})" if others else f"{most} seeds"
 
 
 def serving(studies: Sequence[Study]) -> dict[str, float]:
@@ -146,7 +147,12 @@ def draw_gaps(studies: Sequence[Study], path: Path) -> None:
         found = sorted((100 * share, LABELS[name]) for name, share in shares.items() if share is not None)
         axis.margins(x=0.25)
         bars = axis.barh([label for _, label in found], [share for share, _ in found], color=DISTILLED, height=0.6)
-        axis.bar_label(bars, labels=[f"{round(share)} %" for share, _ in found], padding=2)
+        for bar, (share, _) in zip(bars, found, strict=True):
+            # A figure beside the bar, or inside one that leaves it no room before the line at 100.
+            inside = share > 70
+            place = {"ha": "right", "color": "white"} if inside else {"ha": "left"}
+            across = max(share, 0.0) + (-2 if inside else 2)
+            axis.text(across, bar.get_y() + bar.get_height() / 2, f"{round(share)} %", va="center_baseline", **place)
         axis.axvline(100, color=TEACHER, linewidth=1, linestyle="--")
         axis.axvline(0, color=PLAIN, linewidth=1)
         axis.set_title(study["study"], fontsize=9)
