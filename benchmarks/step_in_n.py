@@ -9,8 +9,9 @@ by step. ``ms``: steps one after another. ``swept``: 256 MB are read before each
 its steps; only the step is timed. Rows of a JSON file that other ways or batches left there stay.
 
     rows alone            the least a step can do: read the listed rows, read and write weight, two moments and the step
-                          count of the distinct ones; in one pass, their order known, nothing computed
+                          count of the distinct ones; in one pass, their order known, nothing computed, large pages
     fastkd row-sparse     sparse_grad=True, RowAdam
+    fastkd small pages    the same without large memory pages
     fastkd in backward    the same, updated inside backward()
     fastkd Adagrad        the same with row-wise Adagrad: one accumulator a row
     torch sparse          Embedding(sparse=True), gather, einsum, logcumsumexp, SparseAdam
@@ -31,14 +32,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastkd import ops
-from fastkd.core import use_large_pages
+from fastkd.bench.cases._rows import losses
+from fastkd.bench.peers._torch import step_losses
+from fastkd.core import pages, use_large_pages
 from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
 from fastkd.kernels.numba._threads import run_rows
 from fastkd.training.row_optimisers import RowAdagrad, RowAdam
@@ -196,12 +199,18 @@ def fastkd_rows(table: nn.Parameter, batch: int, *, in_backward: bool = False, a
         optimizer = RowAdam([table, users], lr=1e-3, in_backward=in_backward)
 
     def step(given: Batch) -> None:
-        loss = losses(users, table, given.ids, sparse_grad=True)
+        loss = losses(users, table, given.ids, K, sparse_grad=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return settled(step, optimizer, draw(len(table), 0, batch))
+
+
+def small_pages(table: nn.Parameter, batch: int) -> Step:
+    """Return the row-sparse step with the table and the optimiser's state in the system's usual pages."""
+    with mock.patch.object(pages, "SMALLEST", 1 << 62):
+        return fastkd_rows(table, batch)
 
 
 def settled(step: Step, optimizer: torch.optim.Optimizer, first: Batch) -> Step:
@@ -220,29 +229,11 @@ def fastkd_dense(table: nn.Parameter, batch: int) -> Step:
     optimizer = torch.optim.Adam([table, users], lr=1e-3, fused=True)
 
     def step(given: Batch) -> None:
-        losses(users, table, given.ids, sparse_grad=False).backward()  # type: ignore[no-untyped-call]
+        losses(users, table, given.ids, K, sparse_grad=False).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return step
-
-
-def losses(users: Tensor, table: Tensor, ids: Tensor, *, sparse_grad: bool) -> Tensor:
-    """BPR on the first two columns, relaxed ranking on the others."""
-    scores = ops.gather_dot(users, table, ids[:, :2], sparse_grad=sparse_grad)
-    base = ops.pairwise(scores[:, 0], scores[:, 1:], loss="bpr").sum()
-    ranked, unranked = ids[:, 2 : 2 + K], ids[:, 2 + K :]
-    kd = ops.relaxed_ranking_from_embeddings(users, table, ranked, unranked, sparse_grad=sparse_grad).sum()
-    return base + 0.1 * kd
-
-
-def plain_losses(users: Tensor, vectors: Tensor) -> Tensor:
-    """Return the same from gathered vectors Float[B, 2 + K + L, D], in torch."""
-    scores = torch.einsum("bd,bcd->bc", users, vectors)
-    base = -nn.functional.logsigmoid(scores[:, 0] - scores[:, 1]).sum()
-    ranked, unranked = scores[:, 2 : 2 + K], scores[:, 2 + K :]
-    tail = torch.cat([ranked, unranked.logsumexp(1, keepdim=True)], 1).flip(1)
-    return base + 0.1 * (tail.logcumsumexp(1).flip(1)[:, :K] - ranked).sum()
 
 
 def torch_sparse(table: nn.Parameter, batch: int) -> Step:
@@ -251,7 +242,7 @@ def torch_sparse(table: nn.Parameter, batch: int) -> Step:
     sparse, dense = torch.optim.SparseAdam([table], lr=1e-3), torch.optim.Adam([users], lr=1e-3, fused=True)
 
     def step(given: Batch) -> None:
-        loss = plain_losses(users, nn.functional.embedding(given.ids, table, sparse=True))
+        loss = step_losses(users, nn.functional.embedding(given.ids, table, sparse=True), K)
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in (sparse, dense):
             optimizer.step()  # type: ignore[no-untyped-call]
@@ -281,7 +272,7 @@ def fbgemm(table: nn.Parameter, batch: int) -> Step:
     def step(given: Batch) -> None:
         ids = given.ids
         vectors = bag(ids.reshape(-1), torch.tensor([0, ids.numel()]))
-        plain_losses(users, vectors.view(*ids.shape, -1)).backward()  # type: ignore[no-untyped-call]
+        step_losses(users, vectors.view(*ids.shape, -1), K).backward()  # type: ignore[no-untyped-call]
         dense.step()
         dense.zero_grad(set_to_none=True)
 
@@ -291,6 +282,7 @@ def fbgemm(table: nn.Parameter, batch: int) -> Step:
 WAYS: dict[str, Made] = {
     "rows alone": rows_alone,
     "fastkd row-sparse": fastkd_rows,
+    "fastkd small pages": small_pages,
     "fastkd in backward": lambda table, batch: fastkd_rows(table, batch, in_backward=True),
     "fastkd Adagrad": lambda table, batch: fastkd_rows(table, batch, in_backward=True, adagrad=True),
     "torch sparse": torch_sparse,

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastkd.bench.plots import Guide, Series, colour, draw
 from fastkd.bench.record import PAGE, latest, read
+from fastkd.core.figures import digits, prefixed
 from fastkd.core.files import write_text
 
 Row = Mapping[str, Any]
@@ -155,11 +156,6 @@ def _seen(row: Row) -> Row:
     return row if peak is None else {**row, "peak_bytes": max(peak, LEAST)}
 
 
-def _ms(value: float) -> str:
-    """Return milliseconds with four digits, and no powers of ten."""
-    return f"{value:,.0f}" if value >= 1e4 else f"{value:.4g}"
-
-
 def _cells(row: Row) -> dict[str, Any]:
     """Return a row of the page's table, as text."""
     share = row.get("share")
@@ -170,26 +166,19 @@ def _cells(row: Row) -> dict[str, Any]:
         "who": row["contender"] + (f", {row['variant']}" if row.get("variant") else ""),
         "colour": colour(row["contender"]),
         "ours": row["contender"] == "fastkd",
-        "ms": _ms(row["p50_ms"]),
-        "range": "once" if row["rounds"] == 1 else f"{_ms(row['p20_ms'])} - {_ms(row['p80_ms'])}",
-        "first": _ms(row["first_ms"]),
+        "ms": digits(row["p50_ms"], 4),
+        "range": "once" if row["rounds"] == 1 else f"{digits(row['p20_ms'], 4)} - {digits(row['p80_ms'], 4)}",
+        "first": digits(row["first_ms"], 4),
         "over": f"{row['over_fastkd']:.2f}",
-        "peak": "-" if row.get("peak_bytes") is None else f"{row['peak_bytes'] / 1e6:.3g}",
-        "rate": f"{_amount(row['units_per_s'])}{row['unit']}/s",
-        "moved": "-" if row.get("gb_per_s") is None else f"{row['gb_per_s']:.3g}",
-        "done": "-" if row.get("gflop_per_s") is None else f"{row['gflop_per_s']:.3g}",
+        "peak": "-" if row.get("peak_bytes") is None else digits(row["peak_bytes"] / 1e6, 3),
+        "rate": f"{prefixed(row['units_per_s'])}{row['unit']}/s",
+        "moved": "-" if row.get("gb_per_s") is None else digits(row["gb_per_s"], 3),
+        "done": "-" if row.get("gflop_per_s") is None else digits(row["gflop_per_s"], 3),
         "share": "-" if share is None else f"{100 * share:.0f} % {row['limit']}",
         "threads": row["threads"],
         "gate": row["gate"],
         "note": row.get("note") or "",
     }
-
-
-def _amount(value: float) -> str:
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:.3g} "
 
 
 def _skipped(rows: Iterable[Row]) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from fastkd.cli.console import table
+from fastkd.core.figures import digits, prefixed
 
 if TYPE_CHECKING:
     from fastkd.bench import Roofline
@@ -20,30 +21,16 @@ HEAD = (
 )  # fmt: skip
 SPARED = ("GFLOP/s", "GB/s", "rate", "peak MB", "p80", "p20", "pass")
 """Columns that make way, in this order, where the terminal is too narrow for all."""
-UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def limits(roof: Roofline, device: str) -> str:
     """Return this machine's limits in a line."""
-    rates = ", ".join(f"{name} product {rate(value)}FLOP/s" for name, value in roof.matrix.items())
-    line = f"limits of this machine ({device}): copy {rate(roof.bandwidth)}B/s, {rates}"
+    rates = ", ".join(f"{name} product {prefixed(value)}FLOP/s" for name, value in roof.matrix.items())
+    line = f"limits of this machine ({device}): copy {prefixed(roof.bandwidth)}B/s, {rates}"
     if roof.one is None:
         return line
     one = roof.one
-    return f"{line}; one thread: copy {rate(one.bandwidth)}B/s, product {rate(one.matrix['float32'])}FLOP/s"
-
-
-def rate(value: float) -> str:
-    """Return three digits and a prefix: ``28.1 G``."""
-    for size, prefix in UNITS:
-        if value >= size:
-            return f"{value / size:.3g} {prefix}"
-    return f"{value:.3g} "
-
-
-def digits(value: float, count: int) -> str:
-    """Return a number in ``count`` digits and all those before the point: ``10,842``, never ``1.084e+04``."""
-    return f"{value:,.0f}" if abs(value) >= 10 ** (count - 1) else f"{value:.{count}g}"
+    return f"{line}; one thread: copy {prefixed(one.bandwidth)}B/s, product {prefixed(one.matrix['float32'])}FLOP/s"
 
 
 def cells(row: Row) -> list[Any]:
@@ -56,7 +43,7 @@ def cells(row: Row) -> list[Any]:
     times = [digits(row[f"{name}_ms"], 4) for name in ("p20", "p50", "p80")]
     peak = "-" if row.get("peak_bytes") is None else digits(row["peak_bytes"] / 1e6, 3)
     moved = ["-" if row.get(key) is None else digits(row[key], 3) for key in ("gb_per_s", "gflop_per_s")]
-    made = f"{rate(row['units_per_s'])}{row['unit']}/s"
+    made = f"{prefixed(row['units_per_s'])}{row['unit']}/s"
     return [*start, who, *times, f"{row['over_fastkd']:.2f}", peak, made, *moved, share]
 
 

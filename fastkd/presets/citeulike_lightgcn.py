@@ -31,6 +31,17 @@ _TRAINING = TrainingConfig(
     epochs=100, batch_size=2048, lr=5e-3, weight_decay=1e-3, reduction="sum", eval_every=5, patience=4
 )
 
+_RRD = {"weight": 0.01, "ranked": 50, "unranked": 100}
+_DE = {"weight": 0.005, "experts": 5, "anneal_epochs": 10}
+
+
+def _of_mf(name: str, epochs: int, **options: object) -> MethodConfig:
+    """Return a method as the MF pair has it, but for ``options`` and the number of epochs."""
+    method = CITEULIKE.methods[name]
+    training = {**method.training, "epochs": epochs}
+    return dataclasses.replace(method, options={**method.options, **options}, training=training)
+
+
 CITEULIKE_LIGHTGCN: StudyConfig = dataclasses.replace(
     CITEULIKE,
     name="citeulike-lightgcn",
@@ -41,79 +52,27 @@ CITEULIKE_LIGHTGCN: StudyConfig = dataclasses.replace(
     ),
     student=RoleConfig(model=ModelConfig(name="lightgcn", dim=20, layers=3), training=_TRAINING),
     methods={
-        "kd_ce": MethodConfig(
-            options={"weight": 1.0, "listed": 50, "temperature": 1.0, "guide": "student"},
-            training={"weight_decay": 1e-7, "epochs": 40},
-        ),
-        "rd": MethodConfig(
-            options={"weight": 1.0, "listed": 30, "mu": 0.1, "samples": 100, "start_epoch": 4},
-            training={"weight_decay": 1e-5, "epochs": 40},
-        ),
-        "cd": MethodConfig(
-            options={"weight": 0.5, "guide": "student", "drawn": 2, "top": 3000, "temperature": 2.0, "shift": 0.0},
-            training={"weight_decay": 1e-8, "epochs": 40},
-        ),
-        "rrd": MethodConfig(
-            options={"weight": 0.01, "ranked": 50, "unranked": 100, "top": 500, "temperature": 10.0},
-            training={"weight_decay": 1e-5, "epochs": 40},
-        ),
-        "ir_rrd": MethodConfig(
-            options={
-                "weight": 0.01,
-                "ranked": 50,
-                "unranked": 100,
-                "item_weight": 0.005,
-                "item_ranked": 20,
-                "item_unranked": 20,
-                "items_per_step": 4096,
-            },
-            training={"weight_decay": 1e-5, "epochs": 40},
-        ),
-        "dcd": MethodConfig(
-            options={"weight": 0.01, "ranked": 100, "top": 500, "temperature": 10.0},
-            training={"weight_decay": 1e-5, "epochs": 40},
-        ),
-        "unkd": MethodConfig(
-            options={"weight": 0.5, "groups": 4, "pairs": 30, "tilt": 0.0},
-            training={"weight_decay": 1e-8, "epochs": 40},
-        ),
-        "hetcomp": MethodConfig(
-            options={"weight": 0.005, "ranked": 50, "states": 3, "update": 5, "alpha": 1.05, "use_base_loss": True},
-            training={"weight_decay": 1e-3, "epochs": 40},
-        ),
-        "rce_kd": MethodConfig(
-            options={"weight": 500.0, "listed": 50, "drawn": 100, "top": 200, "temperature": 1.0, "beta": 10.0},
-            training={"weight_decay": 1e-5, "epochs": 40},
-        ),
-        "de": MethodConfig(
-            options={"weight": 0.005, "experts": 5, "anneal_epochs": 10},
-            training={"weight_decay": 1e-5, "epochs": 30},
-        ),
-        "hint": MethodConfig(
-            options={"weight": 0.05, "projector": "mlp", "hidden_ratio": 5.0, "dropout": 0.2, "entities": "uniform"},
-            training={"weight_decay": 1e-7, "epochs": 30},
-        ),
-        "phr": MethodConfig(
-            options={"weight": 0.01, "hidden": 64, "rank": 4},
-            training={"weight_decay": 1e-4, "epochs": 30},
-        ),
-        "ftd": MethodConfig(options={"weight": 1e-3}, training={"weight_decay": 1e-3, "epochs": 30}),
-        "htd": MethodConfig(
-            options={"weight": 0.5, "gamma": 0.9, "pairs": "code", "experts": 30, "anneal_epochs": 10},
-            training={"weight_decay": 1e-8, "epochs": 30},
-        ),
+        "kd_ce": _of_mf("kd_ce", 40),
+        "rd": _of_mf("rd", 40, start_epoch=4),
+        "cd": _of_mf("cd", 40),
+        "rrd": _of_mf("rrd", 40, **_RRD),
+        "ir_rrd": _of_mf("ir_rrd", 40, weight=0.01, ranked=50, unranked=100, item_weight=0.005),
+        "dcd": _of_mf("dcd", 40),
+        "unkd": _of_mf("unkd", 40, groups=4, pairs=30),
+        "hetcomp": _of_mf("hetcomp", 40, update=5),
+        "rce_kd": _of_mf("rce_kd", 40, drawn=100, beta=10.0),
+        "de": MethodConfig(options=_DE, training={"weight_decay": 1e-5, "epochs": 30}),
+        "hint": _of_mf("hint", 30),
+        "phr": _of_mf("phr", 30, hidden=64),
+        "ftd": _of_mf("ftd", 30),
+        "htd": _of_mf("htd", 30),
         "pckd": MethodConfig(
             options={
+                **CITEULIKE.methods["pckd"].options,
                 "weight": 0.005,
                 "alpha": 0.05,
-                "regulariser": "list",
-                "guide": "teacher",
-                "listed": 5,
                 "top": 500,
-                "sharpness": 10.0,
                 "list_temperature": 0.01,
-                "experts": 5,
-                "anneal_epochs": 10,
             },
             training={"weight_decay": 1e-5, "epochs": 30},
         ),
@@ -122,19 +81,10 @@ CITEULIKE_LIGHTGCN: StudyConfig = dataclasses.replace(
             training={"weight_decay": 1e-7, "epochs": 30},
         ),
         "de+rrd": MethodConfig(
-            options={
-                "methods": {
-                    "de": {"weight": 0.005, "experts": 5, "anneal_epochs": 10},
-                    "rrd": {"weight": 0.01, "ranked": 50, "unranked": 100, "top": 500, "temperature": 10.0},
-                }
-            },
+            options={"methods": {"de": _DE, "rrd": {**CITEULIKE.methods["rrd"].options, **_RRD}}},
             training={"weight_decay": 1e-5, "epochs": 30},
         ),
-        "bd": MethodConfig(
-            options={"weight": 0.5, "teacher_weight": 0.5, "rank_sign": -1, "base_negatives": "drawn"},
-            training={"weight_decay": 0.0, "epochs": 10},
-            warm_start="none",
-        ),
+        "bd": _of_mf("bd", 10),
     },
     seeds=(0, 1, 2),
     published=PublishedConfig(

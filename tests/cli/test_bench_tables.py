@@ -1,7 +1,7 @@
 """The tables of ``fastkd bench``."""
 
 from fastkd.bench import Roofline
-from fastkd.cli.bench_tables import HEAD, cells, digits, left_out, limits, rate, result_table
+from fastkd.cli.bench_tables import HEAD, cells, left_out, limits, result_table
 
 ROW = {
     "case": "rank_topk", "point": "B=1", "pass": "forward", "contender": "torch", "variant": "chunk 32", "p20_ms": 1.0,
@@ -33,15 +33,6 @@ def test_a_narrow_terminal_loses_columns_and_not_cells():
     assert heads(80) == ["case", "shape", "pass", "who", "p20", "p50 ms", "p80", "x fastkd", "of limit"]
     assert heads(10) == ["case", "shape", "who", "p50 ms", "x fastkd", "of limit"]
     assert "too narrow for GFLOP/s" in str(result_table([ROW], 80).title)
-
-
-def test_digits_and_never_a_power_of_ten():
-    values = (0.04, 1.23456, 999.6, 999.96, 10_842.3, 4_567_890.0)
-    assert [digits(v, 3) for v in values] == ["0.04", "1.23", "1,000", "1,000", "10,842", "4,567,890"]
-
-
-def test_a_rate_has_a_prefix():
-    assert [rate(v) for v in (5.0, 1500.0, 2.5e9, 3e12)] == ["5 ", "1.5 k", "2.5 G", "3 T"]
 
 
 def test_a_reason_is_said_once_for_all_its_cases():

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fastkd.cli.commands.methods import _amount, method_rows
+from fastkd.cli.commands.methods import method_rows
 from fastkd.distillation import METHODS, Shape
 from fastkd.presets import PRESETS
 
@@ -38,13 +38,6 @@ def test_a_method_that_states_no_cost_is_listed_all_the_same(fastkd, monkeypatch
     at = Shape(users=1, items=1, dim=1, teacher_dim=1, batch=1, interactions=1)
     assert next(r for r in method_rows(at) if r["name"] == "rrd")["cost"] is None
     assert any(line.startswith("rrd") and line.split().count("?") == 5 for line in fastkd("methods").stdout.split("\n"))
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"), [(0.5, "0.5 "), (999.6, "1 k"), (999_999, "1 M"), (1.2345e14, "123 T"), (5e22, "5e+04 E")]
-)
-def test_amounts(number, shown):
-    assert _amount(number) == shown
 
 
 def test_presets_are_listed(fastkd):

@@ -8,12 +8,10 @@ import typer
 
 from fastkd.cli.console import count, print_json, print_table, print_text, table
 from fastkd.cli.options import Json
+from fastkd.core.figures import prefixed
 
 if TYPE_CHECKING:
     from fastkd.distillation import Shape, Work
-
-
-_UNITS = ("", "k", "M", "G", "T", "P", "E")
 
 
 def methods(
@@ -107,19 +105,11 @@ def _cells(cost: dict[str, Any] | None) -> list[str]:
         return ["?"] * 5
     every = {0: "-", 1: "epoch"}.get(cost["refresh_every"], f"{cost['refresh_every']} epochs")
     works = [_work(cost[part]) for part in ("prepare", "refresh", "step")]
-    return [works[0], works[1], every, works[2], f"{_amount(cost['memory_bytes'])}B"]
+    return [works[0], works[1], every, works[2], f"{prefixed(cost['memory_bytes'])}B"]
 
 
 def _work(work: dict[str, float]) -> str:
     if not work["bytes"]:
         return "-"
-    moved = f"{_amount(work['bytes'])}B"
-    return f"{_amount(work['flops'])} / {moved}" if work["flops"] else moved
-
-
-def _amount(number: float) -> str:
-    """Return three digits and a unit: 12.1 M, 115 T."""
-    power = 0
-    while float(f"{number:.3g}") >= 1000 and power < len(_UNITS) - 1:
-        number, power = number / 1000, power + 1
-    return f"{number:.3g} {_UNITS[power]}"
+    moved = f"{prefixed(work['bytes'])}B"
+    return f"{prefixed(work['flops'])} / {moved}" if work["flops"] else moved

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
-from fastkd.kernels.numba import _openmp
+from fastkd.kernels.numba._threads import take_turns
 
 _START_SECONDS = 60.0
 
@@ -39,29 +39,12 @@ def run_blocks(work: Callable[[int], None], starts: Sequence[int]) -> None:
     spends its time. The threads are torch's own where they may be borrowed, else ours, which stay for the next
     call: BLAS keeps buffers per thread, and to fill new ones costs milliseconds. A ``fork`` forgets them.
     """
-    threads = min(torch.get_num_threads(), len(starts))
-    if threads <= 1:
-        for start in starts:
-            work(start)
-        return
-    left, turn, errors = iter(starts), threading.Lock(), list[BaseException]()
+    take_turns(lambda part: work(starts[part]), len(starts), _share)
 
-    def take() -> None:
-        try:
-            while not errors:
-                with turn:
-                    start = next(left, None)
-                if start is None:
-                    return
-                work(start)
-        except BaseException as error:
-            errors.append(error)
 
-    if not _openmp.run(take, threads):
-        pool = _executor(threads)
-        wait([pool.submit(take) for _ in range(threads)])
-    if errors:
-        raise errors[0]
+def _share(work: Callable[[], None], threads: int) -> None:
+    pool = _executor(threads)
+    wait([pool.submit(work) for _ in range(threads)])
 
 
 def _executor(threads: int) -> ThreadPoolExecutor:

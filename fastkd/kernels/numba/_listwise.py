@@ -16,6 +16,7 @@ from torch import Tensor
 from fastkd.kernels.numba._arrays import NUMPY, array, compute_dtype, new
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._prefetch import AHEAD, prefetch_row
+from fastkd.kernels.numba._raw import Raw, matrix
 from fastkd.kernels.numba._row_sums import sum_rows
 from fastkd.kernels.numba._table_gradient import table_gradient
 from fastkd.kernels.numba._threads import run_rows
@@ -49,6 +50,13 @@ def table_pair(users: Tensor, items: Tensor) -> tuple[int, int, int, int]:
     """Return what a kernel needs to read two row-major tables: their addresses, N and D."""
     count, dim = items.shape
     return users.data_ptr(), items.data_ptr(), count, dim
+
+
+@jit()
+def tables_at(tables: Raw, loss: Floats) -> tuple[Floats, Floats]:
+    """Return the arrays users [B, D] and items [N, D] that :func:`table_pair` told of, in the dtype of ``loss`` [B]."""
+    dim = tables[3]
+    return matrix(tables[0], len(loss), dim, loss), matrix(tables[1], tables[2], dim, loss)
 
 
 def tensors(made: tuple[Floats, Floats, Ints, Floats]) -> Made:

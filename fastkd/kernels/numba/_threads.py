@@ -65,8 +65,16 @@ def run_rows(kernel: Callable[..., Any], rows: int, nanoseconds: float, *argumen
 
 def run_parts(call: Callable[[int], Any], parts: int) -> None:
     """Run ``call(part)`` for every part, on at most torch's count of threads; all have ended on return."""
+    take_turns(call, parts, _share)
+
+
+def take_turns(call: Callable[[int], Any], parts: int, share: Callable[[Callable[[], None], int], None]) -> None:
+    """Run ``call(part)`` for every part, in turns on torch's threads; the first error is raised, after all have ended.
+
+    ``share(work, threads)`` runs ``work()``, which raises nothing, on threads of ours where torch's cannot be borrowed.
+    """
     threads = min(parts, torch.get_num_threads())
-    if threads == 1:
+    if threads <= 1:
         for part in range(parts):
             call(part)
         return
@@ -81,12 +89,16 @@ def run_parts(call: Callable[[int], Any], parts: int) -> None:
             errors.append(error)
 
     if not _openmp.run(work, threads):
-        pool = _executor(threads - 1)
-        others = [pool.submit(work) for _ in range(threads - 1)]
-        work()
-        for other in others:
-            # Who has not begun by now, on a busy machine, has nothing left to do.
-            if not other.cancel():
-                other.result()
+        share(work, threads)
     if errors:
         raise errors[0]
+
+
+def _share(work: Callable[[], None], threads: int) -> None:
+    pool = _executor(threads - 1)
+    others = [pool.submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        # Who has not begun by now, on a busy machine, has nothing left to do.
+        if not other.cancel():
+            other.result()

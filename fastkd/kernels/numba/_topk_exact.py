@@ -20,6 +20,8 @@ Floats = NDArray[Any]
 Ints = NDArray[Any]
 
 _COLUMNS = 32
+NO_OFFSETS = np.zeros(0, dtype=np.int64)
+"""Candidates are rows of the whole table."""
 
 
 @jit()

@@ -7,6 +7,7 @@ Shapes: B users, W items in a tile, D dimensions, P: D rounded up to a multiple 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._simd import ROWS, eight_products, eight_squares
-from fastkd.kernels.numba._topk_margin import largest_norm, norm_of_square
+from fastkd.kernels.numba._topk_margin import largest_norm, norm_bound
 
 Floats = NDArray[Any]
 
@@ -22,8 +23,8 @@ Floats = NDArray[Any]
 def score_few(users: Floats, items: Floats, out: Floats) -> float:
     """Write ``out[b, i] = <users[b], items[i]>`` for i < W, summed in any order; return a bound on the norms."""
     square = score_one(users[0], items, out[0]) if len(users) == 1 else score_users(_padded(users), items, out)
-    bound = norm_of_square(square, items.dtype, items.shape[1])
-    return largest_norm(items) if bound is None else bound
+    bound: float = norm_bound(square, items.shape[1], items.itemsize == 8)
+    return largest_norm(items) if math.isnan(bound) else bound
 
 
 def _padded(users: Floats) -> Floats:

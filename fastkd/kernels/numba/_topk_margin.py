@@ -35,10 +35,8 @@ class Margins:
 
     def at(self, top: float) -> Floats:
         """Return Float64[B], for items of norm at most ``top``; inf where there is no bound."""
-        with np.errstate(all="ignore"):
-            bound = self.norms * top
-            margins = self.relative * bound + 4 * ROUNDING * self.bias + self.tiny * (1.0 + self.norms + top)
-            return np.where((bound + self.bias < SAFE_BOUND) & self.usable, margins, np.inf)
+        margins: Floats = margins_at(self.norms, float(top), self.relative, self.bias, self.tiny, self.usable)
+        return margins
 
     def part(self, rows: Any) -> Margins:
         """Return the margins of some users."""
@@ -47,10 +45,36 @@ class Margins:
 
 def margins_of(norms: Floats, dim: int, dtype: torch.dtype, bias: Floats) -> Margins:
     """Return the margins of users with these ``norms`` for products of ``dtype`` over ``dim`` dimensions."""
-    unit = 2.0**-53 if dtype == torch.float64 else 2.0**-24
-    relative = 1.02 * (dim + 4) * unit + 8 * ROUNDING + _narrowing(dtype)
-    finite = float(np.abs(bias[np.isfinite(bias)]).max(initial=0.0))
-    return Margins(norms, relative, finite, dim * 2.0**-125, dim * unit < 1e-2)
+    relative, tiny, usable = terms(dim, dtype == torch.float64)
+    return Margins(norms, relative + _narrowing(dtype), largest_finite(bias), tiny, usable)
+
+
+@jit()
+def terms(dim: int, double: bool) -> tuple[float, float, bool]:
+    """Return ``relative``, ``tiny`` and ``usable`` of :class:`Margins` for products in the tables' dtype."""
+    unit = 2.0**-53 if double else 2.0**-24
+    return 1.02 * (dim + 4) * unit + 8 * ROUNDING, dim * 2.0**-125, dim * unit < 1e-2
+
+
+@jit()
+def margins_at(norms: Floats, top: float, relative: float, bias: float, tiny: float, usable: bool) -> Floats:
+    """Return Float64[B], the margins of users with these norms; inf where there is no bound, as with a NaN ``top``."""
+    margins = np.full(len(norms), np.inf)
+    for b in range(len(norms)):
+        bound = norms[b] * top
+        if usable and bound + bias < SAFE_BOUND:
+            margins[b] = relative * bound + 4 * ROUNDING * bias + tiny * (1.0 + norms[b] + top)
+    return margins
+
+
+@jit()
+def largest_finite(bias: Floats) -> float:
+    """Return the largest finite |bias|, 0 where there is none."""
+    largest = 0.0
+    for value in bias:
+        if np.isfinite(value):
+            largest = max(largest, abs(np.float64(value)))
+    return largest
 
 
 def _narrowing(dtype: torch.dtype) -> float:
@@ -78,21 +102,22 @@ def norms_of(table: Floats) -> Floats:
 def largest_norm(table: Floats) -> float:
     """Return a bound on the norm of the longest row, a hair above it; not finite where a row is not."""
     if table.dtype == np.float32 and table.shape[1] <= 1 << 16:
-        bound = norm_of_square(float(_largest_square(table)), table.dtype, table.shape[1])
-        if bound is not None:
+        bound: float = norm_bound(_largest_square(table), table.shape[1], False)
+        if not math.isnan(bound):
             return bound
     longest: float = norms_of(table).max(initial=0.0)
     return float(longest)
 
 
-def norm_of_square(square: float, dtype: Any, dim: int) -> float | None:
-    """Return a bound on the norm from a sum of squares of ``dtype``; None where it may have lost too much to tell."""
-    if dtype != np.float32:
-        return float(math.sqrt(square) * (1 + 1e-9))
+@jit()
+def norm_bound(square: float, dim: int, double: bool) -> float:
+    """Return a bound on the norm from a sum of squares in the table's dtype; NaN where it lost too much to tell."""
+    if double:
+        return math.sqrt(square) * (1 + 1e-9)
     # Sums of float32 squares: relative error below D e, and squares lost to underflow count for nothing here.
     if square < FAINT or dim > 1 << 16:
-        return None
-    return float(math.sqrt(square) * (1 + 2.0**-24 * (dim + 2) + 1e-6))
+        return math.nan
+    return math.sqrt(square) * (1 + 2.0**-24 * (dim + 2) + 1e-6)
 
 
 @jit(fastmath={"reassoc", "contract"})

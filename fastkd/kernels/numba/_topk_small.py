@@ -8,7 +8,6 @@ Shapes: B users, N items, D dimensions, K results.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,15 @@ from torch import Tensor
 
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._simd import ROWS
-from fastkd.kernels.numba._topk_exact import finish_rows
+from fastkd.kernels.numba._topk_exact import NO_OFFSETS, finish_rows
 from fastkd.kernels.numba._topk_few import score_one, score_users
 from fastkd.kernels.numba._topk_filter import compact_rows, filter_tile
-from fastkd.kernels.numba._topk_margin import FAINT, ROUNDING, SAFE_BOUND
+from fastkd.kernels.numba._topk_margin import largest_finite, margins_at, norm_bound, norms_of, terms
 from fastkd.kernels.numba._topk_plan import LANES, SLACK, is_small
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
 
-_NO_OFFSETS = np.zeros(0, dtype=np.int64)
 _NO_ROWS = np.zeros(0, dtype=np.int64)
 _NOTHING = np.zeros(0, dtype=np.int32)
 _NO_BIAS = np.zeros(0, dtype=np.float32)
@@ -70,7 +68,7 @@ def _rank(users: Floats, items: Floats, rows: Ints, seen: Ints, bias: Floats, sc
         least[b] = min(k, num_items - (rows[b + 1] - rows[b]))
         if counts[b] < least[b]:
             return False
-    finish_rows(keys, counts, least, users, items, _NO_OFFSETS, bias, scores, ids)
+    finish_rows(keys, counts, least, users, items, NO_OFFSETS, bias, scores, ids)
     return True
 
 
@@ -86,24 +84,11 @@ def _scores(users: Floats, items: Floats, out: Floats) -> float:
 
 @jit()
 def _margins(users: Floats, square: float, double: bool, bias: Floats) -> Floats:
-    """Return Float64[B], the bounds of :class:`~fastkd.kernels.numba._topk_margin.Margins`; inf where there is none.
+    """Return Float64[B], how far each user's scores can stray; ``square``: of the longest item, in the tables' dtype.
 
-    ``square``: of the longest item, summed in the tables' dtype. No product here is narrowed, as torch.mm's may be.
+    No product here is narrowed, as torch.mm's may be.
     """
-    count, dim = users.shape
-    margins, unit, largest = np.full(count, np.inf), 2.0**-53 if double else 2.0**-24, 0.0
-    if (not double and square < FAINT) or dim * unit >= 1e-2:
-        return margins
-    top = math.sqrt(square) * ((1 + 1e-9) if double else (1 + 2.0**-24 * (dim + 2) + 1e-6))
-    relative, tiny = 1.02 * (dim + 4) * unit + 8 * ROUNDING, dim * 2.0**-125
-    for value in bias:
-        if np.isfinite(value):
-            largest = max(largest, abs(np.float64(value)))
-    for b in range(count):
-        total = 0.0
-        for d in range(dim):
-            total += np.float64(users[b, d]) * np.float64(users[b, d])
-        norm = math.sqrt(total) * (1 + 1e-9)
-        if norm * top + largest < SAFE_BOUND:
-            margins[b] = relative * norm * top + 4 * ROUNDING * largest + tiny * (1.0 + norm + top)
-    return margins
+    dim = users.shape[1]
+    relative, tiny, usable = terms(dim, double)
+    top = norm_bound(square, dim, double)
+    return margins_at(norms_of(users), top, relative, largest_finite(bias), tiny, usable)

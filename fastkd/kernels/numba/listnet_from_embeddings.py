@@ -22,6 +22,7 @@ from fastkd.kernels.numba._listwise import (
     score_list,
     sum_list,
     table_pair,
+    tables_at,
     tensors,
 )
 from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
@@ -60,7 +61,7 @@ def _fused(
     tables: Raw, listed: Raw, listed_type: Ints, teacher_at: int, scale: float, gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    users, items = tables_at(tables, loss)
     width = listed[1]
     ids, teacher = matrix(listed[0], len(loss), width, listed_type), matrix(teacher_at, len(loss), width, loss)
     memory = np.empty((4, width), dtype=loss.dtype)

@@ -21,6 +21,7 @@ from fastkd.kernels.numba._listwise import (
     score_list,
     sum_list,
     table_pair,
+    tables_at,
     tensors,
 )
 from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
@@ -60,7 +61,7 @@ def _fused(
     weighted: bool, hinge: bool, margin: float, gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    users, items = tables_at(tables, loss)
     positive_ids = matrix(positives_at, len(loss), 1, positive_type)
     negative_ids = matrix(negatives[0], len(loss), negatives[1], negative_type)
     width = 1 + negatives[1]

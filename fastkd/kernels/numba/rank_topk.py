@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fastkd.kernels.numba._blocks import run_blocks
 from fastkd.kernels.numba._select import MAX_ITEMS, Keys, select_smallest, write_row
-from fastkd.kernels.numba._topk_exact import finish_rows, merge_tile, score_tile
+from fastkd.kernels.numba._topk_exact import NO_OFFSETS, finish_rows, merge_tile, score_tile
 from fastkd.kernels.numba._topk_few import score_few
 from fastkd.kernels.numba._topk_filter import compact_rows, filter_tile
 from fastkd.kernels.numba._topk_margin import Margins, largest_norm, margins_of, norms_of
@@ -36,7 +36,6 @@ Found = tuple[Keys, Ints]
 _WIDE = (torch.float32, torch.float64)
 _GATHER_BYTES = 16 << 20
 _ITEM = np.uint64(0xFFFFFFFF)
-_NO_OFFSETS = np.zeros(0, dtype=np.int64)
 
 
 def rank_topk(
@@ -226,7 +225,7 @@ def _finish(job: _Job, part: slice, keys: Keys, counts: Ints, scores: Floats, id
     least = job.least(part)
     undecided = np.flatnonzero(counts < least)
     if job.direct():
-        finish_rows(keys, counts, least, users, table.numpy(), _NO_OFFSETS, job.bias, scores, ids)
+        finish_rows(keys, counts, least, users, table.numpy(), NO_OFFSETS, job.bias, scores, ids)
         return undecided
     found = np.where(counts < least, 0, counts)
     ends = np.cumsum(found)

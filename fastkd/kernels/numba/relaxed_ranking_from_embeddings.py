@@ -21,6 +21,7 @@ from fastkd.kernels.numba._listwise import (
     score_list,
     sum_list,
     table_pair,
+    tables_at,
     tensors,
 )
 from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
@@ -64,7 +65,7 @@ def _fused(
     gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    users, items = tables_at(tables, loss)
     length, width = ranked[1], ranked[1] + unranked[1]
     ranked_ids = matrix(ranked[0], len(loss), length, ranked_type)
     unranked_ids = matrix(unranked[0], len(loss), width - length, unranked_type)

@@ -21,6 +21,7 @@ from fastkd.kernels.numba._listwise import (
     score_list,
     sum_list,
     table_pair,
+    tables_at,
     tensors,
 )
 from fastkd.kernels.numba._raw import LIKE, Raw, matrix, own
@@ -72,7 +73,7 @@ def _fused(
     scale: float, shift: float, gradient: bool,
     loss: Floats, coefficients: Floats, keys: Ints, unit_users: Floats, bad: Ints, start: int, stop: int,
 ) -> None:  # fmt: skip
-    users, items = matrix(tables[0], len(loss), tables[3], loss), matrix(tables[1], tables[2], tables[3], loss)
+    users, items = tables_at(tables, loss)
     width = listed[1]
     ids, targets = matrix(listed[0], len(loss), width, listed_type), matrix(targets_at, len(loss), width, loss)
     memory = scratch(width, loss)
