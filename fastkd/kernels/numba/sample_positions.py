@@ -23,7 +23,7 @@ def sample_positions(users: Tensor, lengths: Tensor, n: int, law: str, decay: fl
     if n:
         code = ("uniform", "linear", "exponential").index(law)
         arguments = (users.numpy(), lengths.numpy(), code, decay, math.expm1(-decay), *words_of(key), out)
-        run_rows(_draw_rows, len(users), 40.0 * n, *arguments)
+        run_rows(_draw_rows, len(users), 5.0 * n, *arguments)
     return torch.from_numpy(out)
 
 
