@@ -20,6 +20,8 @@ they stand here.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from fastkd.models import ModelConfig
 from fastkd.presets.citeulike import CITEULIKE
@@ -30,11 +32,11 @@ _TRAINING = TrainingConfig(
     epochs=100, batch_size=2048, lr=5e-3, weight_decay=1e-3, reduction="sum", eval_every=5, patience=4
 )
 
-_RRD = {"weight": 0.01, "ranked": 50, "unranked": 100}
-_DE = {"weight": 0.005, "experts": 5, "anneal_epochs": 10}
+_RRD: Mapping[str, Any] = {"weight": 0.01, "ranked": 50, "unranked": 100}
+_DE: Mapping[str, Any] = {"weight": 0.005, "experts": 5, "anneal_epochs": 10}
 
 
-def _of_mf(name: str, *, epochs: int = 100, **options: object) -> MethodConfig:
+def _of_mf(name: str, *, epochs: int = 100, **options: Any) -> MethodConfig:
     """Return a method as the MF pair has it, but for ``options`` and the number of epochs."""
     method = CITEULIKE.methods[name]
     training = {**method.training, "epochs": epochs}
