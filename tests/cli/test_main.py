@@ -1,5 +1,8 @@
+import os
 import subprocess
 import sys
+
+import pytest
 
 from fastkd.cli.exits import EXIT_CODES
 from fastkd.cli.main import app
@@ -37,3 +40,18 @@ def test_help_does_not_wait_for_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
+    ids=["nothing", "spins", "policy"],
+)
+def test_torchs_threads_spin_briefly_unless_told_otherwise(said, spins):
+    code = (
+        "import os, sys\nsys.argv = ['fastkd', '--help']\nfrom fastkd.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\nprint(os.environ.get('GOMP_SPINCOUNT'))\n"
+    )
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=kept | said)
+    assert done.stdout.splitlines()[-1] == str(spins)
