@@ -46,6 +46,7 @@ def collect(folder: Path) -> Path:
             "mean": student["mean"],
             "std": student["std"],
             "seeds": len(student["seeds"]),
+            **({"tuned": student["tuned"]} if student.get("tuned") else {}),
             "recovered": student.get("recovered"),
             "p_value": {k: v["p_value"] for k, v in (student.get("against_plain") or {}).items()},
             **_cost(list(student["seeds"].values())),
