@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -88,6 +89,31 @@ class TestDCD(MethodContract):
                     counts[int(sign < 0)] += [wrong > max(0, 4 - off.sum()), 1]
         assert (counts[:, 0] <= 2).all()
         assert (counts[:, 1] == 29 * 6).all()
+
+    @pytest.mark.parametrize("ranks", ["unobserved", "catalogue"])
+    @pytest.mark.parametrize("temperature", [0.05, 0.5, 1.3])
+    def test_a_list_within_reach_weighs_as_the_ranks_do(self, ranks, temperature, monkeypatch):
+        options = {"student_ranks": ranks, "top": 12, "temperature": temperature, "item_weight": 0.1}
+        met = {}
+        weigh = module.correction_weights
+        for longest in (0, module.LONGEST):
+            monkeypatch.setattr(module, "LONGEST", longest)
+            seen = met[longest] = []
+            monkeypatch.setattr(module, "correction_weights", lambda *a, seen=seen: seen.append(weigh(*a)) or seen[-1])
+            world = self.started(**options)
+            seen.append(tuple(world.method._window[f"user/{kind}"] for kind in module.KINDS))
+        assert module.reach(world.method.config, 47) is not None
+        for by_ranks, by_list in zip(*met.values(), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(by_ranks, by_list, strict=True))
+
+    @pytest.mark.parametrize(
+        ("temperature", "count", "expected"), [(10.0, 701, 700), (10.0, 700, None), (180.0, 10**6, None)]
+    )
+    def test_how_far_the_weights_reach(self, temperature, count, expected):
+        config = module.DCDConfig(temperature=temperature)
+        assert module.reach(config, count) == expected
+        one_more = torch.tensor([[config.top + math.ceil(module.SATURATED * temperature) + 1]]).expand(1, config.top)
+        assert (correction_weights(one_more, temperature)[0] == 1).all()
 
     def test_a_teacher_equal_to_the_student_draws_evenly(self):
         world = self.world(top=10, ranked=3)
