@@ -93,19 +93,29 @@ def launch(op: str, backend: str, device: torch.device, function: str | None = N
     key = (op, backend, device, function)
     launcher = _LAUNCHERS.get(key)
     if launcher is None:
-        launcher = _LAUNCHERS[key] = _launcher(op, backend, device.type, function)
+        launcher = _LAUNCHERS[key] = _launcher(op, backend, device, function)
     return launcher
 
 
-def _launcher(op: str, backend: str, device_type: str, function: str | None) -> Op:
-    chosen = choose(op, backend, device_type)
+def _launcher(op: str, backend: str, device: torch.device, function: str | None) -> Op:
+    chosen = choose(op, backend, device.type)
     if chosen == "reference":
         raise BackendError(
-            f"torch.ops.{NAMESPACE}.{op} runs native kernels, and backend={backend!r} on {device_type} is the "
+            f"torch.ops.{NAMESPACE}.{op} runs native kernels, and backend={backend!r} on {device.type} is the "
             f"reference; call fastkd.ops.{op}, which runs it too"
         )
     launcher: Op = getattr(kernel(op, chosen), function or op)
-    return launcher
+    return _on(device, launcher) if device.type == "cuda" and torch.cuda.device_count() > 1 else launcher
+
+
+def _on(device: torch.device, launcher: Op) -> Op:
+    # Triton starts kernels on the current device and its stream, wherever their tensors are.
+    @functools.wraps(launcher)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        with torch.cuda.device(device):
+            return launcher(*args, **kwargs)
+
+    return guarded
 
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:

@@ -119,6 +119,19 @@ def test_exclusion_by_interactions_with_a_tail():
     assert_near(found, expected)
 
 
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
+def test_float32_tables_are_multiplied_as_torch_would_whichever_way_it_was_told():
+    launch = pytest.importorskip("fastkd.kernels.triton._catalogue_launch")
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        for precision in ("ieee", "tf32"):
+            matmul.fp32_precision = precision
+            assert launch.fp32_precision() == precision
+    finally:
+        matmul.fp32_precision = before
+
+
 def test_bad_arguments_are_named():
     users, items = torch.zeros(2, 3), torch.zeros(5, 3)
     ids, probs = torch.tensor([[0, 1], [2, -1]]), torch.tensor([[0.5, 0.5], [1.0, 0.0]])

@@ -8,6 +8,7 @@ import torch
 import fastkd.ops
 from fastkd.core.errors import BackendError
 from fastkd.kernels.numba import _threads
+from fastkd.ops import _library
 from fastkd.ops._checks import check_range
 from fastkd.ops._library import compute_dtype, needs_gradient
 
@@ -25,6 +26,30 @@ def test_a_direct_call_has_the_gradient_of_the_function():
     assert torch.equal(direct, function)
     for x, y in zip(*(torch.autograd.grad(t.sum(), (a, b)) for t in (direct, function)), strict=True):
         assert torch.equal(x, y)
+
+
+def test_kernels_start_on_the_device_of_their_tensors(monkeypatch):
+    module, entered = pytest.importorskip("fastkd.kernels.triton.pairwise"), []
+
+    class Device:
+        def __init__(self, device):
+            self.device = device
+
+        def __enter__(self):
+            entered.append(self.device)
+
+        def __exit__(self, *_):
+            entered.append(None)
+
+    monkeypatch.setattr(_library, "_LAUNCHERS", {})
+    monkeypatch.setattr(module, "pairwise", lambda *args, gradient: (args, gradient, list(entered)))
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    for devices, seen in ((1, []), (2, [torch.device("cuda", 1)])):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda devices=devices: devices)
+        _library._LAUNCHERS.clear()
+        launcher = _library.launch("pairwise", "triton", torch.device("cuda", 1))
+        assert launcher(1, 2, gradient=True) == ((1, 2), True, seen)
+    assert entered == [torch.device("cuda", 1), None]
 
 
 def test_profiler_sees_the_op():

@@ -158,6 +158,14 @@ def test_wide_vectors_go_in_pieces(path, dtype):
     assert_reference(users, items, 9, plan=small(path, width=16))
 
 
+def test_a_score_that_the_filter_alone_cannot_make_is_not_passed_over():
+    # In bfloat16 two products are infinite and their sum is NaN; the threshold stands by then, and 50 is the best.
+    items = normal(150, 3, seed=1)
+    items[130] = torch.tensor([3.4e38, -3.4e38, 50.0])
+    for path in ("user-stationary", "item-streaming"):
+        assert_reference(torch.ones(1, 3), items, 1, plan=small(path, retained=0))
+
+
 def test_chunks_of_users_and_long_histories():
     users, items = normal(3, 4), normal(70, 4, seed=1)
     seen = exclusions(3, 70, 0.9, 3)

@@ -74,7 +74,10 @@ def rows_of(table: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
 
 def fp32_precision() -> str:
     """Return how float32 tables are multiplied: as torch would."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    matmul = torch.backends.cuda.matmul
+    # torch 2.9 and later raise where the older name is read after the newer one was set.
+    allowed = matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
+    return "tf32" if allowed else "ieee"
 
 
 def capability(device: torch.device) -> int:

@@ -125,7 +125,7 @@ def pair_users(
                 s, t, top_s, top_t, mass_s, mass_t, mixed, apart, KIND
             )
     out = part.to(tl.int64) * B + rows
-    plane = ranges.to(tl.int64) * B
+    plane = tl.cast(ranges, tl.int64) * B
     if means is not None:
         d = chunk * BD + tl.arange(0, BD)
         tl.store(means + out[:, None] * D + d[None, :], mean, mask=(rows < B)[:, None] & (d < D)[None, :])

@@ -21,10 +21,10 @@ def finish(
     b = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, BD)
     parts = tl.arange(0, BS)
-    each = tl.load(tops + parts * B.to(tl.int64) + b, mask=parts < S, other=float("-inf"))
+    each = tl.load(tops + parts * tl.cast(B, tl.int64) + b, mask=parts < S, other=float("-inf"))
     top = tl.max(each, axis=0)
     safe = tl.where(top == float("-inf"), 0.0, top)
-    masses_each = tl.load(masses + parts * B.to(tl.int64) + b, mask=parts < S, other=0.0)
+    masses_each = tl.load(masses + parts * tl.cast(B, tl.int64) + b, mask=parts < S, other=0.0)
     mass = tl.sum(masses_each * tl.exp2(each - safe), axis=0)
     value = tl.sum(tl.zeros((BS,), kind), axis=0)
     total = value + 1.0
@@ -34,11 +34,11 @@ def finish(
         total = value
         if uniform is not None:
             t = tl.load(uniform + b)
-            c = tl.load(column + d, mask=d < D, other=0.0)
-            dense = _natural(tl.sum(u * c, axis=0), scale, EXACT) + tl.load(bias_sum)
+            sums = tl.load(column + d, mask=d < D, other=0.0)
+            dense = _natural(tl.sum(u * sums, axis=0), scale, EXACT) + tl.load(bias_sum)
             value += t * (N * safe - dense * LOG2_E)
             total += t * N
-            listed -= t * c
+            listed -= t * sums
         for k in range(0, K, BK):
             j = k + tl.arange(0, BK)
             item = tl.load(ids + b * K + j, mask=j < K, other=-1).to(tl.int64)
@@ -66,8 +66,8 @@ def finish(
     if means is not None:
         mean = tl.zeros((BD,), kind)
         for s in range(S):
-            weight = tl.exp2(tl.load(tops + s * B.to(tl.int64) + b) - safe)
-            mean += weight * tl.load(means + (s * B.to(tl.int64) + b) * D + d, mask=d < D, other=0.0)
+            weight = tl.exp2(tl.load(tops + s * tl.cast(B, tl.int64) + b) - safe)
+            mean += weight * tl.load(means + (s * tl.cast(B, tl.int64) + b) * D + d, mask=d < D, other=0.0)
         tl.store(unit + b * D + d, _natural(mean * inverse + listed, scale, EXACT), mask=d < D)
 
 

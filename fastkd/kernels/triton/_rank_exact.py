@@ -43,10 +43,10 @@ def places_of(keys, wanted, mask, targets, STEPS: tl.constexpr):
 
 
 @triton.jit
-def target_keys(users, items, bias, ids, keys, rows, columns, count, dim, W: tl.constexpr):
-    """Write the key of every given item Int64[B, C], the largest integer for ids that are none."""
+def target_keys(users, items, bias, ids, keys, size, columns, count, dim, W: tl.constexpr):
+    """Write the keys Int64[B, C] of given items, ``size`` = B C of them; the largest integer for ids that are none."""
     at = tl.program_id(0).to(tl.int64) * W + tl.arange(0, W)
-    inside = at < rows * columns
+    inside = at < size
     item = tl.load(ids + at, mask=inside, other=-1).to(tl.int64)
     good = inside & (item >= 0) & (item < count)
     item = tl.where(good, item, 0)
@@ -56,15 +56,17 @@ def target_keys(users, items, bias, ids, keys, rows, columns, count, dim, W: tl.
 
 @triton.jit
 def settle(
-    users, items, bias, keys, flags, odd, places, rows, count, dim, targets, first, tiles, full,
+    users, items, bias, keys, flags, odd, places, rows, count, dim, targets, first, tiles, full, blocks,
     UB: tl.constexpr, BN: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """Count by canonical keys what a sweep left open: tiles flagged for a user, odd tiles and the last, partial one.
 
-    ``flags`` Int8[tiles, B] are those of tiles ``first`` on. Places Int32[B, T + 1].
+    ``flags`` Int8[tiles, B] are those of tiles ``first`` on. Places Int32[B, T + 1]. Program: a tile, then one of
+    ``blocks`` blocks of users.
     """
-    tile = tl.program_id(0).to(tl.int64)
-    user = tl.program_id(1).to(tl.int64) * UB + tl.arange(0, UB)
+    tile = (tl.program_id(0) // blocks).to(tl.int64)
+    first_user = (tl.program_id(0) % blocks).to(tl.int64) * UB
+    user = first_user + tl.arange(0, UB)
     whole = first + tile
     inside = (user < rows) & (whole * BN < count)
     open_ = inside
@@ -79,7 +81,7 @@ def settle(
     for _ in range(0, tl.sum(open_.to(tl.int32))):
         lane = tl.min(waiting)
         waiting = tl.where(waiting == lane, UB, waiting)
-        row = tl.program_id(1).to(tl.int64) * UB + lane
+        row = first_user + lane
         key = pair_keys(users, items, bias, row + tl.zeros_like(item), item, real, dim)
         place = places_of(keys + row * targets, key, real, targets, STEPS)
         tl.atomic_add(places + row * (targets + 1) + place, tl.full(item.shape, 1, tl.int32), mask=real)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from fastkd.kernels.triton._math import dot
+from fastkd.kernels.triton._math import INTERPRETING, dot
 from fastkd.kernels.triton._topk_math import margin, norm_of, round_bf16, threshold
 
 
@@ -80,15 +80,20 @@ def _copy_rows(
 @triton.jit
 def operand_of(x, FAST: tl.constexpr):
     """Return the filter operand of a tile, and per row the sums of squares of values and of rounding residuals."""
-    if x.dtype.primitive_bitwidth == 16:
-        wide = x.to(tl.float32)
-        return x, tl.sum(wide * wide, 1), tl.zeros([x.shape[0]], tl.float32)
+    # One return: the compiler reads past a return under a constant condition, and float16 is no bfloat16.
     wide = x.to(tl.float32)
-    rounded = round_bf16(wide)
-    if FAST:  # the rounded values are the table: nothing is left over
-        return rounded.to(tl.bfloat16), tl.sum(rounded * rounded, 1), tl.zeros([x.shape[0]], tl.float32)
-    left = (x - rounded.to(x.dtype)).to(tl.float32)
-    return rounded.to(tl.bfloat16), tl.sum(wide * wide, 1), tl.sum(left * left, 1)
+    if x.dtype.primitive_bitwidth == 16:
+        operand, squares, residual = x, tl.sum(wide * wide, 1), tl.zeros([x.shape[0]], tl.float32)
+    else:
+        rounded = round_bf16(wide)
+        if FAST:  # the rounded values are the table: nothing is left over
+            operand = rounded.to(tl.bfloat16)
+            squares, residual = tl.sum(rounded * rounded, 1), tl.zeros([x.shape[0]], tl.float32)
+        else:
+            left = (x - rounded.to(x.dtype)).to(tl.float32)
+            operand = rounded.to(tl.bfloat16)
+            squares, residual = tl.sum(wide * wide, 1), tl.sum(left * left, 1)
+    return operand, squares, residual
 
 
 @triton.jit
@@ -129,11 +134,11 @@ def scan(
             top = tl.maximum(top, n)
             top_residual = tl.maximum(top_residual, r)
             s += margin(un[:, None], ur[:, None], n[None, :], r[None, :], D)
-            g = _group_max(s, BM, BN, G)
+            g = _group_max(s, BM, BN, G, True)
         elif positive:
-            g = _group_max(s.to(tl.int32, bitcast=True), BM, BN, G).to(tl.float32, bitcast=True)
+            g = _group_max(s.to(tl.int32, bitcast=True), BM, BN, G, False).to(tl.float32, bitcast=True)
         else:
-            g = _group_max(s, BM, BN, G)
+            g = _group_max(s, BM, BN, G, False)
         _append(g, least, live, users, item, count_ptr, pend_ptr, C, BM, BN, G)
     if INLINE:
         _raise(top_ptr, tl.max(top, 0))
@@ -191,10 +196,24 @@ def _chunk(
 
 
 @triton.jit
-def _group_max(s, BM: tl.constexpr, BN: tl.constexpr, G: tl.constexpr):
-    """Return [BM, BN / G]: maxima over items 8 j + 2 q + {0, 1}, which the tensor core leaves in one thread."""
+def _group_max(s, BM: tl.constexpr, BN: tl.constexpr, G: tl.constexpr, KEEP_NAN: tl.constexpr):
+    """Return [BM, BN / G]: maxima over items 8 j + 2 q + {0, 1}, which the tensor core leaves in one thread.
+
+    KEEP_NAN: of a group with NaN it is NaN, for that may stand for any score. Else margins of all items are infinite.
+    """
+    if KEEP_NAN and INTERPRETING:  # it would reduce one element at a time
+        s = tl.where(s == s, s, float("inf"))
     parts = tl.reshape(s, [BM, BN // (4 * G), G // 2, 4, 2])
-    return tl.reshape(tl.max(tl.max(parts, 2), 3), [BM, BN // G])
+    if KEEP_NAN and not INTERPRETING:
+        best = tl.reduce(tl.reduce(parts, 2, _larger_or_nan), 3, _larger_or_nan)
+    else:
+        best = tl.max(tl.max(parts, 2), 3)
+    return tl.reshape(best, [BM, BN // G])
+
+
+@triton.jit
+def _larger_or_nan(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

@@ -81,8 +81,8 @@ def uniform_double(first, second):
 @triton.jit
 def below(word, bound):
     """Return ``word * bound div 2**32`` as int64, and whether Lemire's test lets the word pass. ``bound`` < 2**32."""
-    product = word.to(tl.uint64) * bound.to(tl.uint64)
-    turned_away = (1 << 32) % bound.to(tl.int64)
+    product = word.to(tl.uint64) * tl.cast(bound, tl.uint64)
+    turned_away = (1 << 32) % tl.cast(bound, tl.int64)
     return (product >> 32).to(tl.int64), (product & 0xFFFFFFFF).to(tl.int64) >= turned_away
 
 

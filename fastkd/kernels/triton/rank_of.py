@@ -75,7 +75,7 @@ def rank_of(
     (rows, columns), (count, dim) = ids.shape, items.shape
     own = new((rows, columns), torch.int64, ids.device)
     target_keys[(triton.cdiv(rows * columns, 128),)](
-        users, items, bias, ids, own, rows, columns, count, dim, W=128, enable_fp_fusion=False
+        users, items, bias, ids, own, rows * columns, columns, count, dim, W=128, enable_fp_fusion=False
     )
     keys = own.sort(dim=1).values
     places = torch.zeros((rows, columns + 1), dtype=torch.int32, device=ids.device)
@@ -119,8 +119,9 @@ def _sweep(users: Tensor, items: Tensor, bias: Tensor | None, keys: Tensor, plac
         _launch(first_kernel, (left.high, right.high), (*first_arguments, flags), rows, columns, first, tiles)
         if refine:
             _launch(second_kernel, (*left[:2], *right[:2]), (*second_arguments, flags), rows, columns, first, tiles)
-        settle[(min(segment, full + 1 - first), triton.cdiv(rows, _SETTLED))](
-            users, items, bias, keys, flags, odd, places, rows, count, dim, columns, first, tiles, full,
+        blocks = triton.cdiv(rows, _SETTLED)
+        settle[(min(segment, full + 1 - first) * blocks,)](  # one axis: a second one ends at 65,535 programs
+            users, items, bias, keys, flags, odd, places, rows, count, dim, columns, first, tiles, full, blocks,
             UB=_SETTLED, BN=_BN, STEPS=steps, enable_fp_fusion=False,
         )  # fmt: skip
     return counts
@@ -196,13 +197,16 @@ def _settling(kernel: Any, **constants: int) -> Configuration:
         **dict.fromkeys(("flags", "odd"), "*i8"),
         **dict.fromkeys(("high", "low"), "*fp16"),
         **dict.fromkeys(("rows", "columns", "count", "dim", "width", "targets", "first", "tiles", "full"), "i32"),
+        **dict.fromkeys(("size", "blocks"), "i32"),
         **{"places": "*i32", "indices": "*i32"},
     }
     signature = {n: t for n, t in types.items() if n in kernel.arg_names}
     numbers = tuple(n for n, t in signature.items() if t == "i32")
+    exact = kernel in (target_keys, settle, take_back)
     return Configuration(
-        name=kernel.fn.__name__, kernel=kernel, signature=signature, constants=constants, unaligned=numbers
-    )
+        name=kernel.fn.__name__, kernel=kernel, signature=signature, constants=constants, unaligned=numbers,
+        options={"enable_fp_fusion": False} if exact else {},
+    )  # fmt: skip
 
 
 CONFIGURATIONS = (

@@ -104,6 +104,7 @@ def _adagrad(
     h = tl.where(live, h, 0.0)
     if ROWWISE:
         sum_of_row = tl.load(total + row, counts, other=0.0) + tl.sum(h * h, 1) / D
+        tl.debug_barrier()  # every thread that keeps a copy has read before one of them writes
         tl.store(total + row, sum_of_row, counts)
         sums = sum_of_row[:, None] + tl.zeros([ROWS, DIMS], kind)
     else:
@@ -124,6 +125,7 @@ def _adam(
     kind: tl.constexpr = weight.dtype.element_ty
     b1, b2 = _number(beta1, beta1_rest, kind), _number(beta2, beta2_rest, kind)
     t = tl.load(step + row, counts, other=0) + 1
+    tl.debug_barrier()  # every thread that keeps a copy has read before one of them writes
     tl.store(step + row, t, counts)
     # 1 - beta^t in float64: for a first step with beta2 = 0.999 float32 would keep four digits of it.
     wide = t.to(tl.float64)[:, None]

@@ -96,6 +96,7 @@ CONFIGURATIONS = tuple(
             "temperature": "*fp64",
         },
         constants={"P": _shape(longest)["P"]},
+        options={"enable_fp_fusion": False},
         num_warps=_shape(longest)["num_warps"],
         unaligned=("n",),
     )
