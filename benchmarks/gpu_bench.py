@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,12 +22,21 @@ from fastkd.bench.record import append, completed
 from fastkd.bench.where import surroundings
 
 
-def check() -> int:
-    """Compare every case with its reference on the device."""
-    wrong = [gate.numeric(case, "cuda") for case in CASES.values() if not case.name.startswith("negatives")]
-    found = [line for line in wrong if line is not None]
-    print("\n".join(found) or f"{len(wrong)} cases agree with their references")
-    return 1 if found else 0
+def check(names: Sequence[str]) -> int:
+    """Compare cases (all, if none is named) with their references on the device; one that breaks hides no other."""
+    wrong, taken = 0, 0
+    for case in [case_named(name) for name in names] or CASES.values():
+        if case.check is None or case.name.startswith("negatives"):
+            continue
+        began = time.monotonic()
+        try:
+            found = gate.numeric(case, "cuda")
+        except Exception as error:
+            found = f"{case.name} failed: {type(error).__name__}: {error}"
+        taken, wrong = taken + 1, wrong + (found is not None)
+        print(found or f"{case.name} agrees, {time.monotonic() - began:.1f} s", flush=True)
+    print(f"{taken - wrong} of {taken} cases agree with their references")
+    return 1 if wrong else 0
 
 
 def main() -> int:
@@ -43,7 +53,7 @@ def main() -> int:
         print("torch sees no CUDA device")
         return 77
     if given.check:
-        return check()
+        return check(given.cases)
     torch.backends.cuda.matmul.allow_tf32 = False
     began, failed = time.monotonic(), 0
     about, roof = surroundings("cuda"), measure("cuda", seconds=1.0)

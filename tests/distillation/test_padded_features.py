@@ -76,8 +76,7 @@ def test_no_step_waits_for_the_device(name, epoch):
     method.prepare(teacher, student, data, epochs=6)
     method.begin_epoch(epoch, student)
     world = World(data, student, teacher, method, Seeds(0))
-    on_host = world.batch(np.arange(60))
-    batch = type(on_host)(*(part.to("cuda") for part in vars(on_host).values()))
+    batch = world.batch(np.arange(60)).to("cuda")
     world.loss(batch, epoch=epoch).kd.backward()  # warms up
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
