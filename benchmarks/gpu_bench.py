@@ -21,6 +21,9 @@ from fastkd.bench import CASES, Settings, case_named, chosen, gate, measure, run
 from fastkd.bench.record import append, completed
 from fastkd.bench.where import surroundings
 
+SLOW = ("compile",)
+"""Peers whose first call compiles for tens of seconds."""
+
 
 def check(names: Sequence[str]) -> int:
     """Compare cases (all, if none is named) with their references on the device; one that breaks hides no other."""
@@ -57,14 +60,21 @@ def main() -> int:
     torch.backends.cuda.matmul.allow_tf32 = False
     began, failed = time.monotonic(), 0
     about, roof = surroundings("cuda"), measure("cuda", seconds=1.0)
-    settings = Settings(device="cuda", against=tuple(given.against.split(",")), seconds=1.0, quick=True)
-    for case in [case_named(name) for name in given.cases] or CASES.values():
+    peers = tuple(given.against.split(","))
+    cases = [case_named(name) for name in given.cases] or list(CASES.values())
+    # A second round for what takes minutes to compile: no case waits for it.
+    rounds = [(case, tuple(name for name in peers if name not in SLOW)) for case in cases]
+    rounds += [(case, tuple(name for name in peers if name in SLOW)) for case in cases if case.leaves]
+    for case, against in rounds:
         points = chosen(case, "cuda", quick=not given.whole, sweep=False, slow=False)
-        if points and time.monotonic() - began > given.seconds:
-            print(f"{case.name} left out: {given.seconds:g} s are over", flush=True)
+        if not against or not points:
             continue
+        if time.monotonic() - began > given.seconds:
+            print(f"{case.name} against {','.join(against)} left out: {given.seconds:g} s are over", flush=True)
+            continue
+        settings = Settings(device="cuda", against=against, seconds=1.0, quick=True)
         try:
-            for row in run_case(case, points, settings, roof, tests=False) if points else ():
+            for row in run_case(case, points, settings, roof, tests=False):
                 append(given.out, [completed(row, about, roof)])
                 told = f"{row['p50_ms']:.4g} ms" if "p50_ms" in row else f"skipped: {row['skipped']}"
                 print(case.name, row.get("point", ""), row.get("pass", ""), row["contender"], told, flush=True)
