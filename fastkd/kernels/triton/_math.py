@@ -10,9 +10,12 @@ from fastkd.core.capability import interpreting
 INTERPRETING = tl.constexpr(interpreting())
 """Whether kernels run in Triton's interpreter."""
 
+IEEE = tl.constexpr("ieee")
+"""The default of :func:`dot`: triton 3.6 makes a constant of a default number by itself, but not of a string."""
+
 
 @triton.jit
-def dot(a, b, precision: tl.constexpr = "ieee"):
+def dot(a, b, precision: tl.constexpr = IEEE):
     """Return ``a @ b`` in float32; ``precision`` matters for float32 operands only.
 
     The interpreter of triton 3.6 and 3.7 multiplies the bits of bfloat16 as if they were integers, so there it is
