@@ -131,6 +131,7 @@ def refine_few(
                 sure = _above(seen, target + margin)
                 decided = waiting & (near == 0) & (sure > 0)
                 tl.atomic_add(counts + row * T + t, sure, mask=decided, sem="relaxed")
+            tl.debug_barrier()  # every thread that keeps a copy of a flag has read it before one of them writes
             tl.store(at, (near > 0).to(tl.int8), mask=waiting)
 
 
@@ -183,4 +184,5 @@ def refine_many(
             one = tl.full((BM, BN), 1, tl.int32)
             spot = (places + row * (targets + 1))[:, None] + place
             tl.atomic_add(spot, one, mask=real & (near == 0)[:, None], sem="relaxed")
+            tl.debug_barrier()  # every thread that keeps a copy of a flag has read it before one of them writes
             tl.store(at, near.to(tl.int8), mask=waiting)

@@ -25,8 +25,9 @@ def gather_dot(users: Tensor, items: Tensor, ids: Tensor, *, validate: bool) -> 
     out = new((rows, width), dtype, users.device)
     if out.numel():
         block, step = dim_block(users.shape[1]), list_block(width, users.shape[1])
-        _scores[(rows, triton.cdiv(width, step))](
-            users.contiguous(), items.contiguous(), ids.contiguous(), out, width, len(items),
+        blocks = triton.cdiv(width, step)
+        _scores[(rows * blocks,)](  # one axis: a second one ends at 65,535 programs
+            users.contiguous(), items.contiguous(), ids.contiguous(), out, width, len(items), blocks,
             D=users.shape[1], DIMS=block, WIDTH=step, TYPE=TRITON[dtype], num_warps=list_warps(step, block),
         )  # fmt: skip
     return out
@@ -77,12 +78,12 @@ def list_warps(step: int, block: int) -> int:
 
 @triton.jit
 def _scores(
-    users, items, ids, out, C, N,
+    users, items, ids, out, C, N, blocks,
     D: tl.constexpr, DIMS: tl.constexpr, WIDTH: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
-    """Users [B, D], items [N, D], ids and out [B, C]."""
-    b = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    """Users [B, D], items [N, D], ids and out [B, C]. Program: a user, then one of ``blocks`` blocks of ids."""
+    b = (tl.program_id(0) // blocks).to(tl.int64)
+    c = (tl.program_id(0) % blocks) * WIDTH + tl.arange(0, WIDTH)
     i = tl.load(ids + b * C + c, c < C, other=-1).to(tl.int64)
     s = list_scores(users + b * D, items, i, N, D, DIMS, WIDTH, TYPE)
     tl.store(out + b * C + c, s, c < C)
@@ -127,7 +128,8 @@ CONFIGURATIONS = tuple(
     for entry in (
         configuration(
             f"scores-d{dim}-c{width}", _scores,
-            {"users": "*fp32", "items": "*fp32", "ids": "*i64", "out": "*fp32"}, {"C": "i32", "N": "i32"},
+            {"users": "*fp32", "items": "*fp32", "ids": "*i64", "out": "*fp32"},
+            {"C": "i32", "N": "i32", "blocks": "i32"},
             {"D": dim, "DIMS": dim_block(dim), "WIDTH": list_block(width, dim), "TYPE": TRITON[torch.float32]},
             num_warps=list_warps(list_block(width, dim), dim_block(dim)),
         ),
