@@ -8,12 +8,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := .ci/constraints.txt
 NATIVE_SOURCES := CMakeLists.txt $(shell find csrc -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: help demo test lint slow setup clean
+# What the GPU machines at hand have; the kernels must compile with it too.
+OLDER_TRITON := 3.6.0
+OLDER_TRITON_AT := build/triton-$(OLDER_TRITON)
+
+.PHONY: help demo test lint older-triton slow setup clean
 
 help:
 	@echo "make demo    set up and run the main job on an embedded synthetic catalogue (about a minute)"
 	@echo "make test    set up and run the test suite"
 	@echo "make lint    ruff, mypy --strict and the import law"
+	@echo "make older-triton    compile every kernel for sm_90 with triton $(OLDER_TRITON), beside the pinned one"
 	@echo "make slow    the minutes-long tests and studies that CI leaves out"
 	@echo "make clean   remove the environment and everything built"
 
@@ -38,6 +43,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python benchmarks/compile_report.py --check
+
+older-triton: setup $(OLDER_TRITON_AT)/.ready
+	PYTHONPATH=$(OLDER_TRITON_AT) $(BIN)/python -c 'import triton; assert triton.__version__ == "$(OLDER_TRITON)", triton.__file__'
+	PYTHONPATH=$(OLDER_TRITON_AT) $(BIN)/python benchmarks/compile_report.py --no-budget --target 90
+
+# A folder in front of the environment's own triton: all else the report needs is the environment's.
+$(OLDER_TRITON_AT)/.ready: | setup
+	$(PIP) install -q --no-deps --upgrade --target $(OLDER_TRITON_AT) triton==$(OLDER_TRITON)
+	@touch $@
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
