@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := .ci/constraints.txt
 NATIVE_SOURCES := CMakeLists.txt $(shell find csrc -name '*.cpp' -o -name '*.hpp')
 
-# What the GPU machines at hand have; the kernels must compile with it too.
+# The oldest triton that is supported: the kernels must compile with it too.
 OLDER_TRITON := 3.6.0
 OLDER_TRITON_AT := build/triton-$(OLDER_TRITON)
 
