@@ -12,9 +12,6 @@ import triton.language as tl
 from fastkd.kernels.triton._math import INTERPRETING, dot
 from fastkd.kernels.triton._topk_math import margin, norm_of, round_bf16, threshold
 
-BRANCHES = tl.constexpr(tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 7))
-"""Whether a product may be read in both arms of a branch: triton 3.6's pipeline pass fails on it (no message)."""
-
 
 @triton.jit
 def prepare_users(
@@ -138,13 +135,12 @@ def scan(
             top_residual = tl.maximum(top_residual, r)
             s += margin(un[:, None], ur[:, None], n[None, :], r[None, :], D)
             g = _group_max(s, BM, BN, G, True)
-        elif BRANCHES:
-            if positive:
-                g = _group_max(s.to(tl.int32, bitcast=True), BM, BN, G, False).to(tl.float32, bitcast=True)
-            else:
-                g = _group_max(s, BM, BN, G, False)
         else:
-            g = _group_max(s, BM, BN, G, False)
+            bits = s.to(tl.int32, bitcast=True)  # before the branch: triton 3.6 refuses to read a product within one
+            if positive:
+                g = _group_max(bits, BM, BN, G, False).to(tl.float32, bitcast=True)
+            else:
+                g = _group_max(bits.to(tl.float32, bitcast=True), BM, BN, G, False)
         _append(g, least, live, users, item, count_ptr, pend_ptr, C, BM, BN, G)
     if INLINE:
         _raise(top_ptr, tl.max(top, 0))
