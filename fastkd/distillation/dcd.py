@@ -172,10 +172,10 @@ class DCD(Windowed):
     def _refresh(self, side: str, tables: Tables, lists: Mapping[str, Tensor]) -> None:
         """Fill ``<side>/under`` and ``<side>/over``, Int32[rows, K], in blocks of rows."""
         config, top = self.config, self._top[side]
-        width = reach(config, len(tables.items)) or config.top
-        for rows in user_blocks(self, len(top), f"ranking {side}s' lists", width=width):
+        width = reach(config, len(tables.items))
+        for rows in user_blocks(self, len(top), f"ranking {side}s' lists", width=width or config.top):
             at = slice(int(rows[0]), int(rows[-1]) + 1)
-            ranks = self._student_ranks(side, tables, rows, top[at].to(tables.items.device))
+            ranks = self._student_ranks(side, tables, rows, top[at].to(tables.items.device), width)
             for kind, weights in zip(KINDS, correction_weights(ranks.cpu(), config.temperature), strict=True):
                 positions = ops.sample_weighted(
                     rows,
@@ -188,9 +188,9 @@ class DCD(Windowed):
                 drawn = top[at].gather(1, positions.clamp(min=0)).masked_fill(positions < 0, -1)
                 lists[f"{side}/{kind}"][at] = drawn.to(lists[f"{side}/{kind}"].device)
 
-    def _student_ranks(self, side: str, tables: Tables, rows: Tensor, listed: Tensor) -> Tensor:
-        """Return the student's ranks Int64[b, M] of the ``listed`` items; what is out of reach ranks as the first."""
-        users, width = tables.users[int(rows[0]) : int(rows[-1]) + 1], reach(self.config, len(tables.items))
+    def _student_ranks(self, side: str, tables: Tables, rows: Tensor, listed: Tensor, width: int | None) -> Tensor:
+        """Return the student's ranks Int64[b, M] of the ``listed`` items; past ``width`` all are the first behind it."""
+        users = tables.users[int(rows[0]) : int(rows[-1]) + 1]
         exclude = self._seen[side].rows(rows.numpy()) if self.config.student_ranks == "unobserved" else None
         if width is None:
             return ops.rank_of(users, tables.items, listed.long(), exclude=exclude, validate=False)

@@ -13,7 +13,7 @@ trained plain student; with 41 k items its rankings are the cost, so it refreshe
 
 RCE-KD is as published for Gowalla. So are RD (without a weight: the default; its discrepancy weight starts after a
 tenth of the epochs, as there), CD and UnKD (with the weight of the LightGCN row), but for the weight decay: with the
-published 1e-5, 1e-8 and 1e-8 they overfit beside these learning rates (validation NDCG@10, seed 0: 0.0663, 0.0669 and
+published 1e-5, 1e-8 and 1e-8 they do worse beside these learning rates (validation NDCG@10, seed 0: 0.0663, 0.0669 and
 0.0653 against 0.0679, 0.0676 and 0.0660 with the plain student's 1e-3). KD-CE, DCD and HetComp have no file for
 Gowalla: KD-CE and HetComp are CiteULike's; with DCD's weight from there its loss is 98 % of the whole, and the student
 falls short of the plain one (validation 0.0492 within 24 epochs with 0.01, 0.0571 within 23 with 0.001, both stopped
