@@ -189,7 +189,7 @@ class DCD(Windowed):
                 lists[f"{side}/{kind}"][at] = drawn.to(lists[f"{side}/{kind}"].device)
 
     def _student_ranks(self, side: str, tables: Tables, rows: Tensor, listed: Tensor, width: int | None) -> Tensor:
-        """Return the student's ranks Int64[b, M] of the ``listed`` items; past ``width`` all are the first behind it."""
+        """Return the student's ranks Int64[b, M] of the ``listed`` items; past ``width`` all are the first behind."""
         users = tables.users[int(rows[0]) : int(rows[-1]) + 1]
         exclude = self._seen[side].rows(rows.numpy()) if self.config.student_ranks == "unobserved" else None
         if width is None:
