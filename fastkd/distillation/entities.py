@@ -31,6 +31,10 @@ def weighted_entities(
     distinct ids in g). So an id that two groups hold is computed once and counted twice. ``groups``: Int64 tensors
     of any shape. Nothing depends on the order of ids within a group, and no host sync happens off the CPU.
     """
+    if len(groups) == 1 and groups[0].device.type == "cpu":
+        ids = torch.unique(groups[0])
+        share = factors[0] / max(len(ids), 1) if reduction == "mean" else factors[0]
+        return Entities(ids, torch.full((len(ids),), share))
     entities, count = padded_entities(groups, factors=factors, reduction=reduction)
     if entities.ids.device.type == "cpu":
         return Entities(entities.ids[: int(count)], entities.weights[: int(count)])

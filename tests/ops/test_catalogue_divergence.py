@@ -76,7 +76,8 @@ class DivergenceContract(HalfPrecision, OpContract):
         # A score rounded by eps |s|, before or after it is divided by the temperature, moves its probability as much.
         largest = float((inputs[0] @ inputs[1].T).abs().max()) / 1.7
         for g, p, t in zip(gradients, plain_gradients, true_gradients, strict=True):
-            assert_earned(g, p, t, hair=4.0 + 4.0 * largest)
+            vectors = max(float(x.abs().max()) for x in inputs)
+            assert_earned(g, p, t, hair=4.0 + 4.0 * largest, largest=largest * vectors)
 
     def native_calls(self):
         forward = torch.ops.fastkd.catalogue_divergence.default

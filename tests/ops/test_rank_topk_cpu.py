@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastkd.kernels.numba import _product as products
 from fastkd.kernels.numba import _topk_plan as planning
 from fastkd.kernels.numba import rank_topk as kernel
 from fastkd.kernels.numba._blocks import run_blocks
@@ -32,11 +33,20 @@ def test_items_closer_than_blas_rounds_are_told_apart():
     assert not torch.equal(blas, found.ids), "the case is too easy to show anything"
 
 
-@pytest.mark.parametrize("rows", [planning.FEW, planning.FEW + 9])
-def test_noise_inside_the_margin_leaves_no_trace(rows, monkeypatch):
+def own_or_torch(own, monkeypatch):
+    """Have products made by our own kernels or by torch."""
+    if own and not products.has_wide_registers():
+        pytest.skip("this processor has no 512-bit registers")
+    monkeypatch.setattr(products, "has_wide_registers", lambda: own)
+
+
+@pytest.mark.parametrize(("rows", "own"), [(planning.FEW, False), (planning.FEW + 9, False), (planning.FEW + 9, True)])
+def test_noise_inside_the_margin_leaves_no_trace(rows, own, monkeypatch):
     users, items = normal(rows, 32), normal(3000, 32, seed=1)
     expected, noise = rank_topk(users, items, 30), torch.Generator().manual_seed(7)
     bound, largest = margins(users, items), []
+    own_or_torch(own, monkeypatch)
+    monkeypatch.setattr(planning, "_TILE_BYTES", 1 << 16)  # several tiles: the first is met in another way
 
     def disturb(out):
         shift = (torch.rand(out.shape, generator=noise) * 2 - 1) * float(bound.min()) * 0.9
@@ -48,8 +58,21 @@ def test_noise_inside_the_margin_leaves_no_trace(rows, monkeypatch):
         disturb(torch.from_numpy(out))
         return top
 
-    plain = torch.mm
-    monkeypatch.setattr(torch, "mm", lambda a, b, out: disturb(plain(a, b, out=out)))
+    def many(a, b, out):
+        multiply(a, b, out)
+        disturb(out)
+
+    def scan(packed, tile, *rest):
+        # The scores are nowhere to be disturbed: the items are, by as much as a score may stray.
+        shift = torch.randn(tile.shape, generator=noise)
+        shift *= 0.9 * float(bound.min()) / float(users.norm(dim=1).max()) / shift.norm(dim=1, keepdim=True)
+        largest.append(float(shift.abs().max()))
+        scanned.append(len(tile))
+        return scan_tile(packed, tile + shift.numpy(), *rest)
+
+    scanned, multiply, scan_tile = [], kernel.multiply, kernel.scan_tile
+    monkeypatch.setattr(kernel, "multiply", many)
+    monkeypatch.setattr(kernel, "scan_tile", scan)
     monkeypatch.setattr(kernel, "score_few", few)
     monkeypatch.setattr(kernel, "rank_small", lambda *_: None)
     threads = torch.get_num_threads()
@@ -59,12 +82,14 @@ def test_noise_inside_the_margin_leaves_no_trace(rows, monkeypatch):
     finally:
         torch.set_num_threads(threads)
     assert max(largest) > 0
+    assert (len(scanned) > 3) == own
 
 
 @pytest.mark.parametrize("setting", ["medium", "high"])
-def test_reduced_matmul_precision_changes_nothing(setting):
+def test_reduced_matmul_precision_changes_nothing(setting, monkeypatch):
     users, items = normal(70, 48), normal(2000, 48, seed=1)
     expected, before = rank_topk(users, items, 25), torch.get_float32_matmul_precision()
+    own_or_torch(False, monkeypatch)
     torch.set_float32_matmul_precision(setting)
     try:
         wide = margins(users, items)
@@ -74,7 +99,10 @@ def test_reduced_matmul_precision_changes_nothing(setting):
     assert (wide > 100 * margins(users, items)).all()
 
 
-def test_a_user_gets_the_same_bits_in_any_batch_and_with_any_threads():
+@pytest.mark.parametrize("own", [False, True])
+def test_a_user_gets_the_same_bits_in_any_batch_and_with_any_threads(own, monkeypatch):
+    own_or_torch(own, monkeypatch)
+    monkeypatch.setattr(planning, "_TILE_BYTES", 1 << 17)
     users, items = normal(300, 33), normal(1500, 33, seed=1)
     seen, whole = random_exclusions(300, 1500, 0.05, 0), None
     threads = torch.get_num_threads()
@@ -101,13 +129,14 @@ def test_calls_from_several_threads_at_once():
 
 
 def test_no_tile_grows_with_users_times_items(monkeypatch):
-    sizes, plain = [], torch.mm
+    sizes, plain = [], kernel.multiply
 
     def recorded(a, b, out):
         sizes.append(out.numel() * out.element_size())
-        return plain(a, b, out=out)
+        plain(a, b, out)
 
-    monkeypatch.setattr(torch, "mm", recorded)
+    own_or_torch(False, monkeypatch)
+    monkeypatch.setattr(kernel, "multiply", recorded)
     monkeypatch.setattr(planning, "_TILE_BYTES", 1 << 16)
     rank_topk(normal(600, 4), normal(3000, 4, seed=1), 5, backend="numba")
     assert len(sizes) > 1

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastkd.kernels.numba._blocks import run_blocks
+from fastkd.kernels.numba._product import Users, multiply, ready
 
 USERS = 256
 """Users of a tile."""
@@ -48,6 +49,12 @@ def tiles(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + size, stop)
 
 
+def user_blocks(users: Tensor) -> list[tuple[slice, Users]]:
+    """Cut the users into blocks of a tile's height, each ready for products."""
+    cut = [slice(start, stop) for start, stop in tiles(0, len(users), USERS)]
+    return [(rows, ready(users[rows])) for rows in cut]
+
+
 def item_range(part: int, parts: int, num_items: int, width: int) -> tuple[int, int]:
     """Return range ``part`` of ``parts``, in whole tiles of ``width`` items."""
     count = -(-num_items // width)
@@ -72,7 +79,9 @@ def run_units(work: Callable[[int], Any], units: int) -> None:
                 torch.set_num_threads(before)
 
 
-def scores_of(users: Tensor, items: Tensor, memory: Tensor) -> Tensor:
+def scores_of(users: Users, items: Tensor, memory: Tensor) -> Tensor:
     """Return the tile ``users @ items.T`` in the front of ``memory``."""
-    tile = memory[: len(users) * len(items)].view(len(users), len(items))
-    return torch.mm(users, items.T, out=tile)
+    count = len(users.vectors)
+    tile = memory[: count * len(items)].view(count, len(items))
+    multiply(users, items, tile)
+    return tile

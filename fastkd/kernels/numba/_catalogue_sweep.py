@@ -16,9 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastkd.kernels.numba._catalogue_blocks import USERS, item_range, run_units, scores_of, splits, tiles, width_of
+from fastkd.kernels.numba._catalogue_blocks import (
+    USERS,
+    item_range,
+    run_units,
+    scores_of,
+    splits,
+    tiles,
+    user_blocks,
+    width_of,
+)
 from fastkd.kernels.numba._catalogue_math import exp, maximum
+from fastkd.kernels.numba._combine import combine, combine_across
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._product import Users
 
 Floats = NDArray[Any]
 Exclusion = tuple[NDArray[np.int64], NDArray[Any]]
@@ -31,18 +42,17 @@ def softmax_sums(
 ) -> tuple[Floats, Floats, Floats]:
     """Return (top Float[B], mass Float64[B], mean Float64[B, D] of the items under the softmax, or [0, 0])."""
     count, dim = users.shape
-    blocks, width = list(tiles(0, count, USERS)), width_of(count, dim)
+    blocks, width = user_blocks(users), width_of(count, dim)
     parts = splits(len(items), 8 * count * dim, width)  # the same with and without the mean: one value of the loss
     dtype = users.numpy().dtype
     tops = np.full((parts, count), -np.inf, dtype=dtype)
     masses, means = np.zeros((parts, count)), np.zeros((parts, count if mean else 0, dim))
 
     def unit(index: int) -> None:
-        part, (start, stop) = index // len(blocks), blocks[index % len(blocks)]
-        rows = slice(start, stop)
+        part, (rows, block) = index // len(blocks), blocks[index % len(blocks)]
         total = means[part, rows] if mean else None
         first_last = item_range(part, parts, len(items), width)
-        _sweep(users[rows], items, first_last, width, (exclusion[0][start:stop], exclusion[1]), bias,
+        _sweep(block, items, first_last, width, (exclusion[0][rows], exclusion[1]), bias,
                (tops[part, rows], masses[part, rows], total))  # fmt: skip
 
     run_units(unit, parts * len(blocks))
@@ -50,20 +60,19 @@ def softmax_sums(
 
 
 def _sweep(
-    users: Tensor, items: Tensor, within: tuple[int, int], width: int, exclusion: Exclusion, bias: Floats,
+    users: Users, items: Tensor, within: tuple[int, int], width: int, exclusion: Exclusion, bias: Floats,
     sums: tuple[Floats, Floats, Floats | None],
 ) -> None:  # fmt: skip
     """Add the items of a range to a block's sums."""
     top, mass, mean = sums
-    memory = torch.empty(len(users) * width, dtype=users.dtype)
-    product = torch.empty_like(users)
-    shrink = np.empty(len(users), dtype=top.dtype)
+    memory = torch.empty(len(top) * width, dtype=items.dtype)
+    product = torch.empty_like(users.vectors)
+    shrink = np.empty(len(top), dtype=top.dtype)
     for first, last in tiles(*within, width):
-        columns = items[first:last]
-        scores = scores_of(users, columns, memory)
+        scores = scores_of(users, items[first:last], memory)
         _absorb(scores.numpy(), bias[first:last], *exclusion, first, top, mass, shrink)
         if mean is not None:
-            torch.mm(scores, columns, out=product)
+            combine(scores, items, first, product)
             add_product(mean, product.numpy(), shrink)
 
 
@@ -86,17 +95,17 @@ def softmax_item_gradient(
 ) -> None:
     """Add ``sum_u weight_u exp(s_ui - top_u) users_u`` to the rows of ``out`` Float[N, D]."""
     width = width_of(*users.shape)
-    parts = min(64, -(-len(items) // width))
+    parts, blocks = min(64, -(-len(items) // width)), user_blocks(users)
 
-    def unit(part: int) -> None:
+    def unit(index: int) -> None:
         memory = torch.empty(min(USERS, len(users)) * width, dtype=users.dtype)
-        for first, last in tiles(*item_range(part, parts, len(items), width), width):
+        for first, last in tiles(*item_range(index, parts, len(items), width), width):
             rows = out[first:last]
-            for start, stop in tiles(0, len(users), USERS):
-                scores = scores_of(users[start:stop], items[first:last], memory)
-                _weigh(scores.numpy(), bias[first:last], exclusion[0][start:stop], exclusion[1], first,
-                       top[start:stop], weight[start:stop])  # fmt: skip
-                rows.addmm_(scores.T, users[start:stop])
+            for part, block in blocks:
+                scores = scores_of(block, items[first:last], memory)
+                _weigh(scores.numpy(), bias[first:last], exclusion[0][part], exclusion[1], first,
+                       top[part], weight[part])  # fmt: skip
+                combine_across(scores, users, part.start, rows)
 
     run_units(unit, parts)
 

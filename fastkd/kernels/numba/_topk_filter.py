@@ -69,7 +69,8 @@ def lower_bound(seen: Ints, item: int) -> int:
 
 
 @jit(inline="always")
-def _threshold(worst: Any, margin: float) -> Any:
+def threshold(worst: Any, margin: float) -> Any:
+    """Return what a candidate's score must be above, given the K-th best score so far."""
     return np.nextafter(np.float32(np.float64(worst) - 2 * margin), np.float32(-np.inf))
 
 
@@ -81,7 +82,7 @@ def _scan_row(
     count, capacity = counts[b], len(keys)
     if count == 0 and worst[b] == -np.inf:
         worst[b] = _opening(row, k)
-    bound = row.dtype.type(_threshold(worst[b], margin))
+    bound = row.dtype.type(threshold(worst[b], margin))
     for start in range(0, len(row), LANES):
         hits = above(row, start, bound)
         if hits == 0:
@@ -93,7 +94,7 @@ def _scan_row(
                 counts[b] = -1
                 return
             limits[b] = min(capacity, count + max(2 * k, 2 * LANES))
-            bound = row.dtype.type(_threshold(worst[b], margin))
+            bound = row.dtype.type(threshold(worst[b], margin))
             hits = above(row, start, bound)
         while hits != 0:
             j = start + first_bit(hits)
@@ -140,5 +141,5 @@ def compact(keys: Keys, count: int, k: int, margin: float) -> tuple[int, Any]:
     if count <= k:
         return count, np.float32(-np.inf)
     worst = np.float32(key_score(bound_of(keys, count, k, k // 16)))
-    last = make_key(_threshold(worst, margin), 0)
+    last = make_key(threshold(worst, margin), 0)
     return keep_within(keys, count, last - np.uint64(1)), worst

@@ -38,6 +38,11 @@ class Margins:
         margins: Floats = margins_at(self.norms, float(top), self.relative, self.bias, self.tiny, self.usable)
         return margins
 
+    @property
+    def terms(self) -> tuple[float, float, float, bool]:
+        """What :meth:`at` is made of beside the norms, for kernels."""
+        return self.relative, self.bias, self.tiny, self.usable
+
     def part(self, rows: Any) -> Margins:
         """Return the margins of some users."""
         return Margins(self.norms[rows], self.relative, self.bias, self.tiny, self.usable)

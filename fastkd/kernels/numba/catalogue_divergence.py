@@ -14,9 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._arrays import compute_dtype, new
-from fastkd.kernels.numba._catalogue_blocks import ITEMS, USERS, item_range, run_units, scores_of, splits, tiles
+from fastkd.kernels.numba._catalogue_blocks import (
+    ITEMS,
+    USERS,
+    item_range,
+    run_units,
+    scores_of,
+    splits,
+    tiles,
+    user_blocks,
+)
 from fastkd.kernels.numba._catalogue_pair import KINDS, join_sums, pair_gaps, pair_sums, pair_weights
 from fastkd.kernels.numba._catalogue_sweep import Exclusion, add_product
+from fastkd.kernels.numba._combine import combine, combine_across
+from fastkd.kernels.numba._product import Users
 from fastkd.kernels.numba.catalogue_softmax import exclusion_of, rows_of
 
 Floats = NDArray[Any]
@@ -106,26 +117,32 @@ def _tables(users: Tensor, items: Tensor, teacher_users: Tensor, teacher_items: 
     return rows_of(users, dtype, scale), rows_of(items, dtype), *teacher
 
 
+def _blocks(tables: Tables) -> list[tuple[slice, Users, Users]]:
+    """Return blocks of users, of student and teacher."""
+    pairs = zip(user_blocks(tables[0]), user_blocks(tables[2]), strict=True)
+    return [(rows, own, given) for (rows, own), (_, given) in pairs]
+
+
 def _memory(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return torch.empty(USERS * ITEMS, dtype=dtype), torch.empty(USERS * ITEMS, dtype=dtype)
 
 
 def _sweep_sums(tables: Tables, exclusion: Exclusion, kind: str) -> Floats:
     """Return Float64[6, B], as :func:`pair_sums` makes it."""
-    users, items, teacher_users, teacher_items = tables
-    blocks, parts = list(tiles(0, len(users), USERS)), splits(len(items), 48 * len(users), ITEMS)
+    users, items, _, teacher_items = tables
+    blocks, parts = _blocks(tables), splits(len(items), 48 * len(users), ITEMS)
     sums = np.zeros((parts, 6, len(users)))
     sums[:, :2] = -np.inf
 
     def unit(index: int) -> None:
-        at, (start, stop) = index // len(blocks), blocks[index % len(blocks)]
-        memory, part = _memory(users.dtype), np.ascontiguousarray(sums[at, :, start:stop])
+        at, (rows, own, given) = index // len(blocks), blocks[index % len(blocks)]
+        memory, part = _memory(users.dtype), np.ascontiguousarray(sums[at, :, rows])
         for first, last in tiles(*item_range(at, parts, len(items), ITEMS), ITEMS):
-            student = scores_of(users[start:stop], items[first:last], memory[0])
-            teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
-            pair_sums(student.numpy(), teacher.numpy(), exclusion[0][start:stop], exclusion[1], first,
+            student = scores_of(own, items[first:last], memory[0])
+            teacher = scores_of(given, teacher_items[first:last], memory[1])
+            pair_sums(student.numpy(), teacher.numpy(), exclusion[0][rows], exclusion[1], first,
                       KINDS[kind], part)  # fmt: skip
-        sums[at, :, start:stop] = part
+        sums[at, :, rows] = part
 
     run_units(unit, parts * len(blocks))
     total: Floats = sums[0]
@@ -136,19 +153,19 @@ def _sweep_sums(tables: Tables, exclusion: Exclusion, kind: str) -> Floats:
 
 def _sweep_gaps(tables: Tables, exclusion: Exclusion, stats: Floats) -> Floats:
     """Return ``KL(p || m)`` and ``KL(q || m)``, Float64[2, B]."""
-    users, items, teacher_users, teacher_items = tables
-    blocks, parts = list(tiles(0, len(users), USERS)), splits(len(items), 16 * len(users), ITEMS)
+    users, items, _, teacher_items = tables
+    blocks, parts = _blocks(tables), splits(len(items), 16 * len(users), ITEMS)
     gaps = np.zeros((parts, 2, len(users)))
 
     def unit(index: int) -> None:
-        at, (start, stop) = index // len(blocks), blocks[index % len(blocks)]
-        memory, part = _memory(users.dtype), np.zeros((2, stop - start))
+        at, (rows, own, given) = index // len(blocks), blocks[index % len(blocks)]
+        memory, part = _memory(users.dtype), np.zeros((2, rows.stop - rows.start))
         for first, last in tiles(*item_range(at, parts, len(items), ITEMS), ITEMS):
-            student = scores_of(users[start:stop], items[first:last], memory[0])
-            teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
-            pair_gaps(student.numpy(), teacher.numpy(), exclusion[0][start:stop], exclusion[1], first,
-                      stats[:, start:stop], part)  # fmt: skip
-        gaps[at, :, start:stop] = part
+            student = scores_of(own, items[first:last], memory[0])
+            teacher = scores_of(given, teacher_items[first:last], memory[1])
+            pair_gaps(student.numpy(), teacher.numpy(), exclusion[0][rows], exclusion[1], first,
+                      stats[:, rows], part)  # fmt: skip
+        gaps[at, :, rows] = part
 
     run_units(unit, parts * len(blocks))
     total: Floats = gaps.sum(axis=0)
@@ -160,7 +177,8 @@ def _sweep_gradients(
     user_sums: Floats, item_grad: Floats, parts: int,
 ) -> None:  # fmt: skip
     """Add a range's items to its own sum of user gradients, and all users to its rows of the item gradient."""
-    users, items, teacher_users, teacher_items = tables
+    users, items, _, teacher_items = tables
+    blocks = _blocks(tables)
     stats, weight = constants
     gradient = torch.from_numpy(item_grad)
     ones = np.ones(USERS, dtype=stats.dtype)
@@ -169,16 +187,16 @@ def _sweep_gradients(
         memory = _memory(users.dtype)
         product = torch.empty(USERS, users.shape[1], dtype=users.dtype)
         for first, last in tiles(*item_range(part, parts, len(items), ITEMS), ITEMS):
-            for start, stop in tiles(0, len(users), USERS):
-                student = scores_of(users[start:stop], items[first:last], memory[0])
-                teacher = scores_of(teacher_users[start:stop], teacher_items[first:last], memory[1])
-                pair_weights(student.numpy(), teacher.numpy(), exclusion[0][start:stop], exclusion[1], first,
-                             KINDS[kind], stats[:, start:stop], weight[start:stop])  # fmt: skip
+            for rows, own, given in blocks:
+                student = scores_of(own, items[first:last], memory[0])
+                teacher = scores_of(given, teacher_items[first:last], memory[1])
+                pair_weights(student.numpy(), teacher.numpy(), exclusion[0][rows], exclusion[1], first,
+                             KINDS[kind], stats[:, rows], weight[rows])  # fmt: skip
                 if len(gradient):
-                    gradient[first:last].addmm_(student.T, users[start:stop])
+                    combine_across(student, users, rows.start, gradient[first:last])
                 if len(user_sums):
-                    rows = product[: stop - start]
-                    torch.mm(student, items[first:last], out=rows)
-                    add_product(user_sums[part, start:stop], rows.numpy(), ones)
+                    sums = product[: len(student)]
+                    combine(student, items, first, sums)
+                    add_product(user_sums[part, rows], sums.numpy(), ones)
 
     run_units(unit, parts)

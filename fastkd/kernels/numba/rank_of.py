@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastkd.kernels.numba._blocks import run_blocks
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._product import multiply, ready
 from fastkd.kernels.numba._rank_count import PADDING, count_few, count_many, make_cells
 from fastkd.kernels.numba._rank_score import first_beaten, margins, pair_key
 from fastkd.kernels.numba._select import MAX_ITEMS, Keys, key_score
@@ -110,10 +111,11 @@ class _Targets:
         if not self.exact.all():
             width = min(len(items), max(64, _TILE_BYTES // (count * users.element_size()) // 64 * 64))
             tile, cursors = torch.empty(count * width, dtype=users.dtype), rows[:count].copy()
+            factor = ready(users)
             for first in range(0, len(items), width):
                 last = min(first + width, len(items))
                 block = tile[: count * (last - first)].view(count, last - first)
-                torch.mm(users, items[first:last].t(), out=block)
+                multiply(factor, items[first:last], block)
                 _count_tile(
                     block.numpy(), first, rows, seen, odd, cursors, *arrays,
                     self.above, self.below, self.few, self.table, self.lines,

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._blocks import run_blocks
+from fastkd.kernels.numba._product import Users, multiply, new_panel, ready
 from fastkd.kernels.numba._select import MAX_ITEMS, Keys, select_smallest, write_row
 from fastkd.kernels.numba._topk_exact import NO_OFFSETS, finish_rows, merge_tile, score_tile
 from fastkd.kernels.numba._topk_few import score_few
 from fastkd.kernels.numba._topk_filter import compact_rows, filter_tile
 from fastkd.kernels.numba._topk_margin import Margins, largest_norm, margins_of, norms_of
 from fastkd.kernels.numba._topk_plan import FEW, LANES, Plan, plan_rank_topk, spans_of, tile_order
+from fastkd.kernels.numba._topk_scan import scan_tile
 from fastkd.kernels.numba._topk_small import rank_small
 
 Floats = NDArray[Any]
@@ -189,33 +191,42 @@ def _filter_span(job: _Job, part: slice, span: Span) -> Found:
     count, top = len(users), 0.0
     margins = job.margins.part(part)
     bounds = margins.at(top)
+    factor = ready(users) if count > FEW else Users(users, None)
+    panel = new_panel(users.shape[1])
     buffer = torch.empty(count * plan.width, dtype=users.dtype)
     keys, counts = np.empty((count, plan.capacity), dtype=np.uint64), np.zeros(count, dtype=np.int64)
     limits = np.full(count, min(plan.capacity, job.k + max(2 * job.k, 2 * LANES)))
     worst = np.full(count, -np.inf, dtype=np.float32)
-    rows = job.rows[part.start : part.stop + 1]
+    rows, opened = job.rows[part.start : part.stop + 1], False
     for first, last in tile_order(*span, plan.width):
         width, padded = last - first, -(-(last - first) // LANES) * LANES
         vectors = job.tile(first, last)
+        if factor.packed is not None and opened:
+            top = scan_tile(
+                factor.packed, vectors.numpy(), first, job.k, rows, job.seen, job.bias, panel,
+                margins.norms, top, margins.terms, bounds, worst, keys, counts, limits,
+            )  # fmt: skip
+            continue
         tile = buffer[: count * padded].view(count, padded)
         if width < padded:
             tile[:, width:] = -torch.inf
-        norm = _products(users, vectors, tile[:, :width])
+        norm = _products(factor, vectors, tile[:, :width])
         if not norm <= top:
             top = norm
             bounds = margins.at(top)
         filter_tile(
             tile.numpy(), first, width, job.k, rows, job.seen, job.bias, bounds, worst, keys, counts, limits
         )  # fmt: skip
+        opened = True
     compact_rows(keys, counts, job.k, bounds)
     return keys, counts
 
 
-def _products(users: Tensor, vectors: Tensor, out: Tensor) -> float:
+def _products(users: Users, vectors: Tensor, out: Tensor) -> float:
     """Write the products of users and a tile's items; return a bound on the norms of the items."""
-    if len(users) <= FEW:
-        return score_few(users.numpy(), vectors.numpy(), out.numpy())
-    torch.mm(users, vectors.t(), out=out)
+    if len(users.vectors) <= FEW:
+        return score_few(users.vectors.numpy(), vectors.numpy(), out.numpy())
+    multiply(users, vectors, out)
     return largest_norm(vectors.numpy())
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from fastkd.kernels.numba._blocks import run_blocks
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._log import log
+from fastkd.kernels.numba._product import multiply, ready
 from fastkd.kernels.numba._select import select_smallest
 from fastkd.kernels.numba._softmax_score import canonical, margins, widened
 from fastkd.kernels.numba.philox import high_word, philox4x32, uniform_double, word, words_of
@@ -68,10 +69,11 @@ def _group_maxima(users: Tensor, items: Tensor, rows: Ints, seen: Ints, bias: Fl
     maxima = np.full((count, -(-num_items // _GROUP)), -np.inf)
     width = max(_GROUP, _TILE_BYTES // (count * users.element_size()) // _GROUP * _GROUP)
     tile, cursors = torch.empty(count * min(width, num_items), dtype=users.dtype), rows[:count].copy()
+    factor = ready(users)
     for first in range(0, num_items, width):
         last = min(first + width, num_items)
         scores = tile[: count * (last - first)].view(count, last - first)
-        torch.mm(users, items[first:last].t(), out=scores)
+        multiply(factor, items[first:last], scores)
         _maxima_of_tile(scores.numpy(), first, rows, seen, bias, cursors, maxima)
     return maxima
 

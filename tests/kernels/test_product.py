@@ -1,0 +1,123 @@
+"""Products and weighted sums in 512-bit registers, against torch; skipped where the processor has none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastkd.kernels.numba import _product as products
+from fastkd.kernels.numba import _topk_plan as planning
+from fastkd.kernels.numba._combine import combine, combine_across
+from fastkd.kernels.numba._product import GROUP, PANEL, multiply, ready
+from fastkd.ops import catalogue_softmax, rank_topk
+from tests.ops.rank_topk_truth import random_exclusions
+
+wide = pytest.mark.skipif(not products.has_wide_registers(), reason="this processor has no 512-bit registers")
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 200), st.integers(1, 150))
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def close(found, given_, terms):
+    """Hold float32 sums of ``terms`` products to the float64 ones."""
+    assert torch.allclose(found.double(), given_, atol=4e-7 * terms, rtol=1e-5)
+
+
+@wide
+@settings(deadline=None, max_examples=60)
+@given(SIZES)
+def test_products_of_any_size(sizes):
+    count, items, dim = sizes
+    users, table = numbers(count, dim), numbers(items, dim, seed=1)
+    out = torch.full((count, items + 3), torch.nan)
+    multiply(ready(users), table, out[:, :items])
+    close(out[:, :items], users.double() @ table.double().T, dim)
+    assert out[:, items:].isnan().all(), "written past the end of a row"
+
+
+@wide
+def test_a_product_has_the_same_bits_wherever_it_stands():
+    users, items = numbers(3 * GROUP + 1, 37), numbers(2 * PANEL + 5, 37, seed=1)
+    whole = torch.empty(len(users), len(items))
+    multiply(ready(users), items, whole)
+    for b, i in ((0, 0), (GROUP, PANEL), (len(users) - 1, len(items) - 1), (7, 2 * PANEL + 1)):
+        one = torch.empty(1, 1)
+        multiply(ready(users[b : b + 1]), items[i : i + 1], one)
+        assert one[0, 0] == whole[b, i]
+
+
+@wide
+def test_a_value_that_is_not_finite_stays_in_its_products():
+    users, items = numbers(8, 20), numbers(70, 20, seed=1)
+    users[2, 3], items[65, 4], items[10, 0] = torch.nan, torch.inf, -torch.inf
+    out = torch.empty(8, 70)
+    multiply(ready(users), items, out)
+    assert out[2].isnan().all()
+    rest = torch.arange(8) != 2
+    assert (~out[rest][:, [65, 10]].isfinite()).all()
+    assert out[rest][:, [i for i in range(70) if i not in (65, 10)]].isfinite().all()
+
+
+@wide
+@settings(deadline=None, max_examples=60)
+@given(SIZES, st.booleans(), st.integers(0, 3))
+def test_weighted_sums_of_any_size(sizes, across, first):
+    count, width, dim = sizes
+    tile = torch.rand(count, width, generator=torch.Generator().manual_seed(2))
+    terms, sums = (count, width) if across else (width, count)
+    table = numbers(first + terms, dim, seed=3)
+    rows = table[first:].double()
+    if across:
+        out = numbers(sums, dim, seed=4)
+        wanted = out.double() + tile.double().T @ rows
+        combine_across(tile, table, first, out)
+    else:
+        out = torch.full((sums, dim), torch.nan)
+        wanted = tile.double() @ rows
+        combine(tile, table, first, out)
+    close(out, wanted, terms)
+
+
+@wide
+def test_what_lies_behind_a_row_does_not_matter():
+    # A row of 20 is read as 32 numbers: the next row's are in the way, and none of them may count.
+    table, tile = numbers(30, 20), torch.rand(5, 20)
+    table[20] = torch.nan
+    out = torch.empty(5, 20)
+    combine(tile, table, 0, out)
+    assert out.isfinite().all()
+
+
+@wide
+@pytest.mark.parametrize("seed", range(4))
+def test_ranking_is_the_same_with_either_product(seed, monkeypatch):
+    count, items, dim, k = 25 + seed * 40, 1500 + 700 * seed, 8 + 13 * seed, [1, 30, 200, 700][seed]
+    users, table = numbers(count, dim, seed=seed), numbers(items, dim, seed=9)
+    table[items // 2 :] = table[: items - items // 2].clone()  # ties
+    seen = random_exclusions(count, items, 0.03, seed)
+    bias = numbers(items, seed=5) if seed % 2 else None
+    if bias is not None:
+        bias[3], bias[items - 1] = -torch.inf, 0.5
+    monkeypatch.setattr(planning, "_TILE_BYTES", 1 << 16)
+    own = rank_topk(users, table, k, exclude=seen, item_bias=bias, backend="numba")
+    monkeypatch.setattr(products, "has_wide_registers", lambda: False)
+    other = rank_topk(users, table, k, exclude=seen, item_bias=bias, backend="numba")
+    assert torch.equal(own.ids, other.ids)
+    assert torch.equal(own.scores, other.scores)
+
+
+@wide
+def test_a_softmax_is_the_same_with_either_product(monkeypatch):
+    users, items = numbers(70, 20).requires_grad_(), numbers(1300, 20, seed=1).requires_grad_()
+    ids = torch.randint(1300, (70, 5), generator=torch.Generator().manual_seed(2))
+    found = []
+    for own in (True, False):
+        monkeypatch.setattr(products, "has_wide_registers", lambda own=own: own)
+        loss = catalogue_softmax(users, items, ids, torch.full((70, 5), 0.2), temperature=1.0, backend="numba")
+        found.append((loss.detach(), *torch.autograd.grad(loss.sum(), (users, items))))
+    for mine, other in zip(*found, strict=True):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
