@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +13,11 @@ from hypothesis import strategies as st
 from fastkd.kernels.numba import _product as products
 from fastkd.kernels.numba import _topk_plan as planning
 from fastkd.kernels.numba._combine import combine, combine_across
-from fastkd.kernels.numba._product import GROUP, PANEL, multiply, ready
+from fastkd.kernels.numba._product import GROUP, PANEL, multiply, new_panel, ready
+from fastkd.kernels.numba._select import key_item
+from fastkd.kernels.numba._topk_filter import threshold
+from fastkd.kernels.numba._topk_margin import largest_norm, margins_of, norms_of
+from fastkd.kernels.numba._topk_scan import scan_tile
 from fastkd.ops import catalogue_softmax, rank_topk
 from tests.ops.rank_topk_truth import random_exclusions
 
@@ -90,6 +97,49 @@ def test_what_lies_behind_a_row_does_not_matter():
     out = torch.empty(5, 20)
     combine(tile, table, 0, out)
     assert out.isfinite().all()
+
+
+@wide
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("items", [64, 150])
+def test_a_scan_keeps_what_is_above_the_line_and_nothing_else(items, biased):
+    count, dim, first, k = 2 * GROUP + 1, 20, 1000, 5
+    users, table = numbers(count, dim), numbers(items, dim, seed=1)
+    bias = numbers(first + items, seed=3) if biased else torch.zeros(0)
+    seen = random_exclusions(count, first + items, 0.1, 2)
+    scores = torch.empty(count, items)
+    multiply(ready(users), table, scores)
+    if biased:
+        scores += bias[first:]
+    margins = margins_of(norms_of(users.numpy()), dim, torch.float32, bias.numpy())
+    bounds = margins.at(largest_norm(table.numpy()))
+    # The real margin is less than the way from one score to the next: a hundred thousand times as wide it shows.
+    wide_ones = dataclasses.replace(margins, relative=0.01)
+    worst = scores.median(dim=1).values.numpy()
+    keys, counts = np.zeros((count, items + 64), dtype=np.uint64), np.zeros(count, dtype=np.int64)
+    counts[3] = -1  # cannot be decided: nothing is looked at
+    state = margins.norms, 0.0, wide_ones.terms, np.zeros(count), worst, keys, counts, np.full(count, items + 64)
+    packed, panel = ready(users).packed, new_panel(dim)
+    top = scan_tile(packed, table.numpy(), first, k, seen.indptr, seen.indices, bias.numpy(), panel, *state)
+    assert top >= largest_norm(table.numpy()) * (1 - 1e-6)
+    found_any, near = 0, 0
+    for b in range(count):
+        line = threshold(worst[b], wide_ones.at(top)[b])
+        own = set(seen.row(b).tolist())
+        wanted = {first + i for i in range(items) if scores[b, i] > line and first + i not in own}
+        near += int(((scores[b] > line) & (scores[b] < worst[b] - 1.9 * float(bounds[b]))).sum())
+        if b == 3:
+            assert counts[b] == -1
+            continue
+        got = {int(key_item(key)) for key in keys[b, : counts[b]]}
+        # A panel is held to the margin of the longest item met so far: the first panels' may be a little narrower.
+        assert got <= wanted
+        assert {i for i in wanted if scores[b, i - first] > worst[b]} <= got
+        if items == PANEL:
+            assert got == wanted
+        found_any += len(got)
+    assert found_any > count
+    assert near > 0, "no score lies between the line and the K-th best: the margin is not seen"
 
 
 @wide
