@@ -19,9 +19,10 @@ from fastkd.ops.rank_topk import check_exclude, check_k, check_precision
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _FILTER = "filter on {kind} scores, proved margin, canonical re-score"
-# Costs that a roofline has no word for, on the CPU: a comparison, a candidate kept, a candidate re-scored from a table
-# that caches hold or do not, a tile's calls. Modelled: from one machine.
-_SCAN_SECONDS, _KEEP_SECONDS, _TILE_SECONDS = 1.3e-10, 8e-9, 2e-5
+# Costs that a roofline has no word for, on the CPU: a comparison of a score in memory, a number of the table laid out
+# for registers, a candidate kept, a candidate re-scored from a table that caches hold or do not, a tile's calls.
+# Modelled: from one machine.
+_SCAN_SECONDS, _LAYOUT_SECONDS, _KEEP_SECONDS, _TILE_SECONDS = 1.3e-10, 2e-10, 8e-9, 2e-5
 _NEAR_SECONDS, _FAR_SECONDS, _NEAR_BYTES = 3e-8, 1.5e-7, 16 << 20
 
 
@@ -186,7 +187,9 @@ def _on_cpu(
         return _path(backend, "scores in float64, two sorts", {"users": chunk}, 1, moved + out, 40 * chunk * N, seconds,
                      "memory", machine, (note,))  # fmt: skip
     planning = importlib.import_module("fastkd.kernels.numba._topk_plan")
-    plan = planning.plan_rank_topk(B, N, D, k, 8 if double else 4, threads)
+    products = importlib.import_module("fastkd.kernels.numba._product")
+    own = products.multiplies(torch.float64 if double else torch.float32)
+    plan = planning.plan_rank_topk(B, N, D, k, 8 if double else 4, threads, own=own)
     passes = math.ceil(B / plan.block)
     moved = float(passes * N * D * dtype.itemsize + out + 4 * exclude * B)
     compute, memory = flops / machine.flops, moved / machine.bandwidth
@@ -194,7 +197,12 @@ def _on_cpu(
     rescore = _NEAR_SECONDS if N * D * dtype.itemsize <= _NEAR_BYTES else _FAR_SECONDS
     tiles = passes * plan.spans * math.ceil(N / (plan.spans * plan.width)) * _TILE_SECONDS
     kept = (3 * k + 2 * k * rounds) * _KEEP_SECONDS
-    select = (B * N * _SCAN_SECONDS + B * kept + B * candidates * rescore + tiles) / plan.threads
+    scan = (
+        _LAYOUT_SECONDS * D / plan.block
+        if products.multiplies(torch.float64 if double else torch.float32)
+        else _SCAN_SECONDS
+    )
+    select = (B * N * scan + B * kept + B * candidates * rescore + tiles) / plan.threads
     copied = fast or dtype in (torch.bfloat16, torch.float16)
     notes = ["fast saves nothing on the CPU: it rounds each tile and multiplies in float32"] if fast else []
     if copied and not fast:
@@ -204,7 +212,7 @@ def _on_cpu(
     blocks = {"users": plan.block, "items": plan.width, "buffer": plan.capacity, "threads": plan.threads}
     kind = "float64" if double else "float32"
     return _path(
-        backend, _FILTER.format(kind=f"{kind} BLAS"), blocks, plan.spans, moved,
+        backend, _FILTER.format(kind=kind), blocks, plan.spans, moved,
         plan.scratch_bytes(D, 8 if double else 4, copied=copied), max(compute, memory) + select,
         "matrix products" if compute >= memory else "memory bandwidth", machine, tuple(notes),
     )  # fmt: skip

@@ -47,15 +47,17 @@ GPUS = {
 
 @functools.cache
 def this_cpu(dim: int, double: bool, threads: int) -> Machine:
-    """Return what torch's matrix products of ``dim`` dimensions and a copy reach here; measured once a process.
+    """Return what the kernels' matrix products of ``dim`` dimensions and a copy reach here; measured once a process.
 
     Every thread makes products of its own, as the kernels do: a product that threads share waits for the slowest.
     """
     run_blocks = importlib.import_module("fastkd.kernels.numba._blocks").run_blocks
+    products = importlib.import_module("fastkd.kernels.numba._product")
     dtype = torch.float64 if double else torch.float32
     users, items = torch.randn(256, dim, dtype=dtype), torch.randn(2048, dim, dtype=dtype)
     out = torch.empty(threads, 256, 2048, dtype=dtype)
-    product = _seconds(lambda: run_blocks(lambda i: torch.mm(users, items.t(), out=out[i]), range(threads)))
+    laid_out = products.ready(users)
+    product = _seconds(lambda: run_blocks(lambda i: products.multiply(laid_out, items, out[i]), range(threads)))
     big = torch.randn(16 << 20)
     copied = torch.empty_like(big)
     copy = _seconds(lambda: copied.copy_(big))

@@ -221,6 +221,7 @@ def test_no_copy_of_the_table(dtype, monkeypatch):
 
     monkeypatch.setattr(kernel, "widened", recorded)
     monkeypatch.setattr(planning, "_STREAM_BYTES", 1 << 14)
+    monkeypatch.setattr(planning, "_TILE_BYTES", 1 << 14)
     items = normal(4000, 8, seed=1).to(dtype)
     rank_topk(normal(3, 8).to(dtype), items, 5, precision="fast", backend="numba")
     assert max(sizes) <= 512

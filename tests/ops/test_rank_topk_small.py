@@ -88,13 +88,13 @@ def test_users_of_any_strides(answered):
     assert answered == [True]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("dtype", "own"), [(torch.float32, False), (torch.float32, True), (torch.float64, False)])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
-def test_its_margins_bound_its_errors_and_no_more_than_that(scale, dtype):
+def test_its_margins_bound_its_errors_and_no_more_than_that(scale, dtype, own):
     users, table = (normal(5, 20) * scale).to(dtype).numpy(), normal(100, 20, seed=1).to(dtype).numpy()
     bias = normal(100, seed=2).numpy()
     scores = np.empty((5, 100), dtype=users.dtype)
-    square = _topk_small._scores(users, table, scores)
+    square = _topk_small._scores(users, table, own, scores)
     margins = _topk_small._margins(users, square, dtype == torch.float64, bias)
     truth = users.astype(np.float64) @ table.astype(np.float64).T + bias.astype(np.float64)
     rounded = scores.astype(np.float32) + bias

@@ -30,8 +30,9 @@ from fastkd.kernels.numba._product import (
 Floats = NDArray[Any]
 
 _WIDEST = 4
-_SUMS = {1: 12, 2: 12, 3: 8, 4: 6}
-"""Vectors a sum is wide -> sums made at a time: up to 24 registers of them."""
+"""Vectors of a sum made at a time: with 6, 8 or 12 sums, up to 24 registers of them."""
+_TERMS = 512
+"""Terms added before the next columns: their part of the table stays in the cache for all sums."""
 
 
 def combine(tile: Tensor, table: Tensor, first: int, out: Tensor) -> None:
@@ -55,17 +56,19 @@ def combine_across(tile: Tensor, table: Tensor, first: int, out: Tensor) -> None
 def _run(
     tile: Tensor, steps: tuple[int, int], sizes: tuple[int, int], table: Tensor, first: int, out: Tensor, add: bool
 ) -> None:
+    table, first = readable(table, first, sizes[1])
+    weigh_rows(tile.numpy(), 0, *steps, *sizes, table.numpy(), first, out.numpy(), add)
+
+
+def readable(table: Tensor, first: int, terms: int) -> tuple[Tensor, int]:
+    """Return (table, first row) of the same rows, copied where the last vector of the last would end outside."""
     dim = table.shape[1]
-    vectors = -(-dim // LANES)
-    if (first + sizes[1] - 1) * dim + vectors * LANES > table.numel():
-        # The last vector of the last row would end outside the table.
-        ends = torch.zeros(sizes[1], vectors * LANES, dtype=torch.float32, device="cpu")
-        ends[:, :dim] = table[first : first + sizes[1]]
-        table, first = ends, 0
-    numbers, rows, target = tile.numpy(), table.numpy(), out.numpy()
-    for done in range(0, vectors, _WIDEST):
-        size = _SUMS[min(_WIDEST, vectors - done)]
-        _weigh_rows(numbers, *steps, *sizes, rows, first, done * LANES, size, target, add)
+    whole = -(-dim // LANES) * LANES
+    if (first + terms - 1) * dim + whole <= table.numel():
+        return table, first
+    copy = torch.zeros(terms, whole, dtype=torch.float32, device="cpu")
+    copy[:, :dim] = table[first : first + terms]
+    return copy, 0
 
 
 def _block(sums: int, vectors: int) -> Any:
@@ -107,24 +110,41 @@ def _block(sums: int, vectors: int) -> Any:
     return intrinsic(weighted)
 
 
-_one: Any = _block(_SUMS[1], 1)
-_two: Any = _block(_SUMS[2], 2)
-_three: Any = _block(_SUMS[3], 3)
-_four: Any = _block(_SUMS[4], 4)
+_one: Any = _block(12, 1)
+_two: Any = _block(12, 2)
+_three: Any = _block(8, 3)
+_four: Any = _block(6, 4)
 
 
 @jit()
-def _weigh_rows(
-    numbers: Floats, across: int, step: int, sums: int, terms: int, table: Floats, first: int, column: int, size: int,
+def weigh_rows(
+    numbers: Floats, origin: int, across: int, step: int, sums: int, terms: int, table: Floats, first: int,
     out: Floats, add: bool,
 ) -> None:  # fmt: skip
-    """Make the sums of up to four vectors' columns from ``column`` on, ``size`` of them at a time."""
+    """Make ``out[m] = sum_k numbers[origin + m * across + k * step] table[first + k]`` for m < sums, k < terms.
+
+    ``add``: add them to what is there. ``out`` is as wide as the table, or narrower by what fills its last vector.
+    """
+    for column in range(0, out.shape[1], _WIDEST * LANES):
+        have = min(_WIDEST * LANES, out.shape[1] - column)
+        for start in range(0, terms, _TERMS):
+            now, begin = min(_TERMS, terms - start), origin + start * step
+            more = add or start > 0
+            _weigh_columns(numbers, begin, across, step, sums, now, table, first + start, column, have, out, more)
+
+
+@jit()
+def _weigh_columns(
+    numbers: Floats, origin: int, across: int, step: int, sums: int, terms: int, table: Floats, first: int,
+    column: int, have: int, out: Floats, add: bool,
+) -> None:  # fmt: skip
+    """Make the sums of up to four vectors' columns, as many at a time as registers hold."""
     width = table.shape[1]
-    have, at = min(_WIDEST * LANES, out.shape[1] - column), first * width + column
-    spare = np.empty(size * _WIDEST * LANES, dtype=np.float32)
-    vectors = -(-have // LANES)
+    at, vectors = first * width + column, -(-have // LANES)
+    size = 12 if vectors <= 2 else 8 if vectors == 3 else 6
+    spare = np.empty(size * vectors * LANES, dtype=np.float32)
     for start in range(0, sums, size):
-        now, begin = min(size, sums - start), start * across
+        now, begin = min(size, sums - start), origin + start * across
         if vectors == 4:
             _four(numbers, begin, step, across, now, terms, table, at, spare)
         elif vectors == 3:

@@ -243,3 +243,14 @@ def write_products(packed: Floats, items: Floats, out: Floats) -> None:
             for m in range(min(GROUP, count - start)):
                 for j in range(have):
                     out[start + m, first + j] = spare[m, j]
+
+
+@jit()
+def multiply_rows(users: Floats, items: Floats, out: Floats) -> None:
+    """Write the products of users that are not laid out: for a call of little else."""
+    count, dim = users.shape
+    packed = np.zeros((-(-count // GROUP), dim, GROUP), dtype=np.float32)
+    for b in range(count):
+        for d in range(dim):
+            packed[b // GROUP, d, b % GROUP] = users[b, d]
+    write_products(packed, items, out)

@@ -107,7 +107,7 @@ def norms_of(table: Floats) -> Floats:
 def largest_norm(table: Floats) -> float:
     """Return a bound on the norm of the longest row, a hair above it; not finite where a row is not."""
     if table.dtype == np.float32 and table.shape[1] <= 1 << 16:
-        bound: float = norm_bound(_largest_square(table), table.shape[1], False)
+        bound: float = norm_bound(largest_square(table), table.shape[1], False)
         if not math.isnan(bound):
             return bound
     longest: float = norms_of(table).max(initial=0.0)
@@ -126,10 +126,11 @@ def norm_bound(square: float, dim: int, double: bool) -> float:
 
 
 @jit(fastmath={"reassoc", "contract"})
-def _largest_square(table: Floats) -> float:
-    largest = np.float32(0.0)
+def largest_square(table: Floats) -> float:
+    """Return the largest sum of squares of a row, in its dtype; inf where one is NaN."""
+    largest = table.dtype.type(0.0)
     for i in range(len(table)):
-        row, total = table[i], np.float32(0.0)
+        row, total = table[i], table.dtype.type(0.0)
         for d in range(len(row)):
             total += row[d] * row[d]
         if not total <= largest:

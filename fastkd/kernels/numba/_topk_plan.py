@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 LANES = 64
 FEW = 24
-"""Up to how many users one pass over the items beats BLAS."""
+"""Up to how many users one pass over the items beats torch's products, which wait for memory."""
+_FEW_OWN, _FEW_NARROW, _NARROW = 5, 1, 32
+"""The same beside our own products; for items of up to 32 numbers."""
 SLACK = 512
 _USER_BLOCK = 256
 _LEAST_BLOCK = 64
@@ -24,6 +26,7 @@ class Plan:
     """``block`` users at a time, each thread ``block`` users or (``spans`` > 1) one span of the catalogue.
 
     ``width``: items of a tile, a multiple of 64. ``capacity``: candidates a user's buffer holds. ``threads``: used.
+    ``few``: up to how many users are scored in one pass over the items.
     """
 
     block: int
@@ -31,6 +34,7 @@ class Plan:
     width: int
     capacity: int
     threads: int
+    few: int = FEW
 
     def scratch_bytes(self, dim: int, itemsize: int, *, copied: bool) -> int:
         """Return what all threads hold beyond the arguments and the result: tiles, buffers, items ``copied``."""
@@ -38,8 +42,10 @@ class Plan:
         return self.threads * (tile + 8 * self.block * self.capacity)
 
 
-def plan_rank_topk(count: int, num_items: int, dim: int, k: int, itemsize: int, threads: int) -> Plan:
-    """Return how ``count`` users are ranked on at most ``threads`` threads.
+def plan_rank_topk(
+    count: int, num_items: int, dim: int, k: int, itemsize: int, threads: int, *, own: bool = False
+) -> Plan:
+    """Return how ``count`` users are ranked on at most ``threads`` threads. ``own``: with our own products.
 
     Many users are dealt to threads, which share nothing. Few are ranked by all threads together, each on its span
     of the catalogue: a block of few users would leave BLAS waiting for memory.
@@ -56,10 +62,16 @@ def plan_rank_topk(count: int, num_items: int, dim: int, k: int, itemsize: int, 
         blocks = -(-blocks // threads) * threads
     block = max(1, -(-count // max(blocks, 1)))
     # Few users read each item once: no cache has to hold the tile's items, and fewer tiles cost fewer calls.
-    width = (_STREAM_BYTES if block <= FEW else _TILE_BYTES) // (max(block, dim) * itemsize) // LANES * LANES
+    few = few_of(dim, own=own)
+    width = (_STREAM_BYTES if block <= few else _TILE_BYTES) // (max(block, dim) * itemsize) // LANES * LANES
     width = max(LANES, min(width, -(-num_items // LANES) * LANES))
     used = spans if spans > 1 else min(threads, -(-count // block))
-    return Plan(block, spans, width, capacity, max(used, 1))
+    return Plan(block, spans, width, capacity, max(used, 1), few)
+
+
+def few_of(dim: int, *, own: bool) -> int:
+    """Return up to how many users are scored in one pass over the items."""
+    return FEW if not own else _FEW_OWN if dim > _NARROW else _FEW_NARROW
 
 
 def is_small(count: int, num_items: int, dim: int, itemsize: int, threads: int) -> bool:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._product import multiplies, multiply_rows
 from fastkd.kernels.numba._simd import ROWS
 from fastkd.kernels.numba._topk_exact import NO_OFFSETS, finish_rows
 from fastkd.kernels.numba._topk_few import score_one, score_users
 from fastkd.kernels.numba._topk_filter import compact_rows, filter_tile
-from fastkd.kernels.numba._topk_margin import largest_finite, margins_at, norm_bound, norms_of, terms
-from fastkd.kernels.numba._topk_plan import LANES, SLACK, is_small
+from fastkd.kernels.numba._topk_margin import largest_finite, largest_square, margins_at, norm_bound, norms_of, terms
+from fastkd.kernels.numba._topk_plan import LANES, SLACK, few_of, is_small
 
 Floats = NDArray[Any]
 Ints = NDArray[Any]
@@ -44,20 +45,24 @@ def rank_small(
     seen = _NOTHING if indices is None else indices.numpy()
     offsets = _NO_BIAS if bias is None else bias.to(torch.float32).contiguous().numpy()
     scores, ids = np.empty((count, k), dtype=np.float32), np.empty((count, k), dtype=np.int64)
-    if not _rank(users.contiguous().numpy(), items.numpy(), rows, seen, offsets, scores, ids):
+    own = multiplies(items.dtype) and count > few_of(dim, own=True)
+    if not _rank(users.contiguous().numpy(), items.numpy(), rows, seen, offsets, own, scores, ids):
         return None
     return torch.from_numpy(scores), torch.from_numpy(ids)
 
 
 @jit()
-def _rank(users: Floats, items: Floats, rows: Ints, seen: Ints, bias: Floats, scores: Floats, ids: Ints) -> bool:
+def _rank(
+    users: Floats, items: Floats, rows: Ints, seen: Ints, bias: Floats, own: bool, scores: Floats, ids: Ints
+) -> bool:
     """Write the best K of each user; return False where the filter cannot decide for one."""
     (count, k), num_items = ids.shape, len(items)
     if len(rows) == 0:
         rows = np.zeros(count + 1, dtype=np.int64)
     tile = np.empty((count, -(-num_items // LANES) * LANES), dtype=items.dtype)
     tile[:, num_items:] = -np.inf
-    margins = _margins(users, _scores(users, items, tile[:, :num_items]), items.itemsize == 8, bias)
+    square = _scores(users, items, own, tile[:, :num_items])
+    margins = _margins(users, square, items.itemsize == 8, bias)
     capacity = min(3 * k + SLACK, num_items + LANES)
     keys, counts = np.empty((count, capacity), dtype=np.uint64), np.zeros(count, dtype=np.int64)
     limits = np.full(count, min(capacity, k + max(2 * k, 2 * LANES)))
@@ -73,8 +78,11 @@ def _rank(users: Floats, items: Floats, rows: Ints, seen: Ints, bias: Floats, sc
 
 
 @jit()
-def _scores(users: Floats, items: Floats, out: Floats) -> float:
+def _scores(users: Floats, items: Floats, own: bool, out: Floats) -> float:
     """Write the products in the tables' dtype; return the largest square of an item's norm, inf if one is NaN."""
+    if own:
+        multiply_rows(users, items, out)
+        return largest_square(items)
     if len(users) == 1:
         return score_one(users[0], items, out[0])
     padded = np.zeros((len(users), -(-users.shape[1] // ROWS) * ROWS), dtype=users.dtype)

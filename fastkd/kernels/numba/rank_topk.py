@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastkd.kernels.numba._blocks import run_blocks
-from fastkd.kernels.numba._product import Users, multiply, new_panel, ready
+from fastkd.kernels.numba._product import Users, multiplies, multiply, new_panel, ready
 from fastkd.kernels.numba._select import MAX_ITEMS, Keys, select_smallest, write_row
 from fastkd.kernels.numba._topk_exact import NO_OFFSETS, finish_rows, merge_tile, score_tile
 from fastkd.kernels.numba._topk_few import score_few
 from fastkd.kernels.numba._topk_filter import compact_rows, filter_tile
 from fastkd.kernels.numba._topk_margin import Margins, largest_norm, margins_of, norms_of
-from fastkd.kernels.numba._topk_plan import FEW, LANES, Plan, plan_rank_topk, spans_of, tile_order
+from fastkd.kernels.numba._topk_plan import LANES, Plan, plan_rank_topk, spans_of, tile_order
 from fastkd.kernels.numba._topk_scan import scan_tile
 from fastkd.kernels.numba._topk_small import rank_small
 
@@ -95,7 +95,8 @@ def _job_of(
     seen = np.zeros(0, dtype=np.int32) if indices is None else indices.numpy()
     offsets = np.zeros(0, dtype=np.float32) if bias is None else bias.detach().to(torch.float32).contiguous().numpy()
     margins = margins_of(norms_of(vectors.numpy()), dim, vectors.dtype, offsets)
-    plan = plan_rank_topk(count, len(items), dim, k, vectors.element_size(), torch.get_num_threads())
+    threads, own = torch.get_num_threads(), multiplies(vectors.dtype)
+    plan = plan_rank_topk(count, len(items), dim, k, vectors.element_size(), threads, own=own)
     return _Job(vectors, items.detach(), k, fast, rows, seen, offsets, margins, plan)
 
 
@@ -191,7 +192,7 @@ def _filter_span(job: _Job, part: slice, span: Span) -> Found:
     count, top = len(users), 0.0
     margins = job.margins.part(part)
     bounds = margins.at(top)
-    factor = ready(users) if count > FEW else Users(users, None)
+    factor = ready(users) if count > plan.few else Users(users, None)
     panel = new_panel(users.shape[1])
     buffer = torch.empty(count * plan.width, dtype=users.dtype)
     keys, counts = np.empty((count, plan.capacity), dtype=np.uint64), np.zeros(count, dtype=np.int64)
@@ -210,7 +211,7 @@ def _filter_span(job: _Job, part: slice, span: Span) -> Found:
         tile = buffer[: count * padded].view(count, padded)
         if width < padded:
             tile[:, width:] = -torch.inf
-        norm = _products(factor, vectors, tile[:, :width])
+        norm = _products(factor, vectors, tile[:, :width], plan.few)
         if not norm <= top:
             top = norm
             bounds = margins.at(top)
@@ -222,9 +223,9 @@ def _filter_span(job: _Job, part: slice, span: Span) -> Found:
     return keys, counts
 
 
-def _products(users: Users, vectors: Tensor, out: Tensor) -> float:
+def _products(users: Users, vectors: Tensor, out: Tensor, few: int) -> float:
     """Write the products of users and a tile's items; return a bound on the norms of the items."""
-    if len(users.vectors) <= FEW:
+    if len(users.vectors) <= few:
         return score_few(users.vectors.numpy(), vectors.numpy(), out.numpy())
     multiply(users, vectors, out)
     return largest_norm(vectors.numpy())
