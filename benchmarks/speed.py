@@ -52,7 +52,7 @@ def rank_topk() -> Line:
     s = result["shape"]
     what = f"exact top {s['K']} of {s['N']:,} items for {s['B']} users, {s['D']} wide"
     beside = ", ".join(f"{time(ms[name])} {name}" for name in ("torch", "faiss", "implicit"))
-    return what, time(ms["fastkd"]), f"{beside}; the bare product {time(ms['sgemm'])}"
+    return what, time(ms["fastkd"]), f"{beside}; torch's bare product {time(ms['sgemm'])}"
 
 
 def rank_topk_equal() -> Line:
@@ -99,7 +99,7 @@ def catalogue() -> Line:
     return (
         what,
         time(ms["fastkd catalogue_softmax"]),
-        f"{beside}; four bare products {time(ms['the four products alone'])}",
+        f"{beside}; torch's four products {time(ms['the four products alone'])}",
     )
 
 
