@@ -1,6 +1,6 @@
 """Rows through maps that a hyper-network makes for each of them, without holding the maps.
 
-Kang et al., personalised hint regression (PHR), 2022. Matrix products on any device: plain torch is the fast form.
+Kang et al., personalised hint regression (PHR), 2022. Matrix products: torch's, on the CPU ours.
 """
 
 from __future__ import annotations

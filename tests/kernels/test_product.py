@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastkd.kernels.numba import _matmul
 from fastkd.kernels.numba import _product as products
 from fastkd.kernels.numba import _topk_plan as planning
 from fastkd.kernels.numba._combine import combine, combine_across
@@ -97,6 +98,41 @@ def test_what_lies_behind_a_row_does_not_matter():
     out = torch.empty(5, 20)
     combine(tile, table, 0, out)
     assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("own", [False, True])
+@settings(deadline=None, max_examples=40)
+@given(SIZES)
+def test_products_of_matrices(own, sizes):
+    if own and not products.has_wide_registers():
+        pytest.skip("this processor has no 512-bit registers")
+    rows, terms, columns = sizes
+    left, right, start = numbers(rows, terms), numbers(terms, columns, seed=1), numbers(rows, columns, seed=2)
+    truth, before, found = left.double() @ right.double(), torch.get_num_threads(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "has_wide_registers", lambda: own)
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            try:
+                written, added, across = torch.full_like(start, torch.nan), start.clone(), start.clone()
+                _matmul.rows_by_columns(left, right, written, add=False)
+                _matmul.rows_by_columns(left, right, added, add=True)
+                _matmul.add_columns_by_columns(left.T.contiguous(), right, across)
+                found.append((_matmul.rows_by_rows(left, right.T.contiguous()), written, added, across))
+            finally:
+                torch.set_num_threads(before)
+    for made, wanted in zip(found[0], (truth, truth, start + truth, start + truth), strict=True):
+        close(made, wanted, terms)
+    if own:
+        assert all(torch.equal(one, three) for one, three in zip(*found, strict=True)), "threads change bits"
+
+
+@wide
+def test_sums_of_more_terms_than_stay_in_the_cache():
+    left, right = numbers(7, 1300), numbers(1300, 70, seed=1)
+    out = torch.empty(7, 70)
+    _matmul.rows_by_columns(left, right, out, add=False)
+    close(out, left.double() @ right.double(), 1300)
 
 
 @wide

@@ -1,6 +1,6 @@
-"""How many items rank before each of a user's targets, one tile of BLAS scores at a time.
+"""How many items rank before each of a user's targets, one tile of filter scores at a time.
 
-Targets are sorted, best first: target t has the key ``keys[t]`` and the score s_t. A BLAS score above
+Targets are sorted, best first: target t has the key ``keys[t]`` and the score s_t. A filter score above
 ``above[t]`` = s_t + margin certainly beats target t, one below ``below[t]`` = s_t - margin certainly does not; between
 them the pair's canonical key decides. An item's *place* is the first target it beats; the rank of a target is then one
 more than the number of items with a place no later than its own.

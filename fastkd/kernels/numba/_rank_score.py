@@ -1,4 +1,4 @@
-"""Which item ranks before which target: margins of BLAS scores, and the canonical key of one pair at little cost.
+"""Which item ranks before which target: margins of filter scores, and the canonical key of one pair at little cost.
 
 A pair's *key* (``_select.make_key`` of its canonical score and its item) is smaller for the better rank.
 """
@@ -22,11 +22,11 @@ _SAFE_BOUND = 1e37
 
 
 def margins(users: Tensor, items: Tensor, bias: Floats) -> tuple[Floats, Floats, Ints]:
-    """Return per user how far a BLAS score and a float64 sum in any order can stray, and the odd items.
+    """Return per user how far a filter score and a float64 sum in any order can stray, and the odd items.
 
     Any order of summation, fused or not, errs by at most g |u| |v|, g = D e / (1 - D e); the roundings of the result
     and of the bias add a few e, flushed subnormals at most the last term. The first margin is inf where there is no
-    such bound. Odd items have a vector that is not finite, or a bias of NaN or +inf: no BLAS score of theirs is used,
+    such bound. Odd items have a vector that is not finite, or a bias of NaN or +inf: no filter score of theirs is used,
     so they widen nobody's margin.
     """
     user_norms, item_norms = _norms(users.numpy()), _norms(items.numpy())

@@ -1,4 +1,4 @@
-"""Scores of the softmax sampler: the canonical one, and how far a BLAS score can be from it."""
+"""Scores of the softmax sampler: the canonical one, and how far a filter score can be from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def widened(table: Tensor) -> Tensor:
 
 
 def margins(users: Tensor, items: Tensor, bias: Floats) -> Floats:
-    """Return per user how far a BLAS score can stray from the canonical one; inf where there is no bound.
+    """Return per user how far a filter score can stray from the canonical one; inf where there is no bound.
 
     Any order of summation, fused or not, errs by at most ``g |u| |v|``, ``g = D e / (1 - D e)``; the roundings of the
     result and of the bias add a few e. A wide margin costs time, not exactness, so it is a plain one.

@@ -1,4 +1,4 @@
-"""Canonical scores: float64 sums in order of d, rounded to float32, plus bias. They decide what BLAS scores cannot.
+"""Canonical scores: float64 sums in order of d, rounded to float32, plus bias. They decide what filter scores cannot.
 
 Shapes: B users, W items in a tile, D dimensions, K results.
 """
@@ -48,7 +48,7 @@ def finish_rows(
 
 @jit()
 def _rescore(keys: Keys, count: int, user: Floats, table: Floats, where: Ints, bias: Floats) -> None:
-    """Replace the BLAS scores in ``keys[:count]`` by canonical ones; key j's item is ``table[where[j]]``."""
+    """Replace the filter scores in ``keys[:count]`` by canonical ones; key j's item is ``table[where[j]]``."""
     four, out = np.zeros(4, dtype=np.int64), np.empty(4, dtype=np.float32)
     for start in range(0, count, 4):
         size = min(4, count - start)

@@ -1,4 +1,6 @@
-"""Candidates of a tile of BLAS scores: 64 comparisons are one branch, and most groups end there.
+"""Candidates of a tile of filter scores: 64 comparisons are one branch, and most groups end there.
+
+A filter score is a product in the tables' dtype, with an error of its own.
 
 Shapes: B users, W items in a tile (a multiple of 64, padded with -inf), C candidates in a buffer.
 """
@@ -26,7 +28,7 @@ def filter_tile(
 ) -> None:  # fmt: skip
     """Append the candidates of one tile Float[B, W] (``width`` items from ``first`` on) to each user's buffer.
 
-    ``worst``: each user's K-th best BLAS score so far. ``counts``: -1 for rows that cannot be decided by BLAS scores.
+    ``worst``: each user's K-th best filter score so far. ``counts``: -1 for rows that they cannot decide.
     ``limits``: a buffer is cut back where it would grow past them.
     """
     for b in range(tile.shape[0]):

@@ -1,4 +1,4 @@
-"""How far a BLAS score can stray from the canonical one: what makes a float32 filter exact."""
+"""How far a filter score can stray from the canonical one: what makes a float32 filter exact."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Exact ranks of given items on the CPU: BLAS scores are counted against thresholds, close calls decided exactly.
+"""Exact ranks of given items on the CPU: filter scores are counted against thresholds, close calls decided exactly.
 
-Users x items tiles of BLAS scores pass by while they lie in the cache. A score outside the proved margin around every
+Users x items tiles of filter scores pass by while they lie in the cache. A score outside the proved margin around every
 target counts at once; one inside is re-scored canonically (``_rank_score``), so tiles and threads leave no trace.
 A user without a usable bound (vectors that are not finite or overflow) or with a target whose score is not finite is
 counted by canonical scores alone.

@@ -1,7 +1,7 @@
-"""Exact masked top-K on the CPU: BLAS proposes, a proved margin keeps, a canonical score decides.
+"""Exact masked top-K on the CPU: a float32 product proposes, a proved margin keeps, a canonical score decides.
 
-Users x items tiles of BLAS scores are filtered against each user's running K-th best score, less twice a bound on
-how far a BLAS score can stray from the canonical one. What passes is re-scored canonically (float64, in order of d)
+Users x items tiles of filter scores are filtered against each user's running K-th best score, less twice a bound on
+how far a filter score can stray from the canonical one. What passes is re-scored canonically (float64, in order of d)
 and sorted, so block shapes, the order of tiles and threads leave no trace in the result. A row that the filter
 cannot decide (more ties than its buffer holds, values that overflow, NaN) is ranked by canonical scores throughout.
 

@@ -1,6 +1,6 @@
 """Exact draws without replacement from a softmax over the catalogue on the CPU, one noise per group of items.
 
-BLAS scores of a tile give the best score of each group of 128 items, a proved margin above the canonical ones. With the
+Products of a tile give the best score of each group of 128 items, a proved margin above the canonical ones. With the
 group's largest noise that bounds every key in it. The groups with the best bounds are resolved first (canonical scores,
 noise of their items), then only groups whose bound reaches the n-th key found. The definition is in
 ``fastkd/kernels/reference/sample_softmax.py``.
@@ -64,7 +64,7 @@ def sample_softmax(
 
 
 def _group_maxima(users: Tensor, items: Tensor, rows: Ints, seen: Ints, bias: Floats) -> Floats:
-    """Return Float64[B, G], the best BLAS score of each group's allowed items, -inf where there is none."""
+    """Return Float64[B, G], the best filter score of each group's allowed items, -inf where there is none."""
     count, num_items = len(users), len(items)
     maxima = np.full((count, -(-num_items // _GROUP)), -np.inf)
     width = max(_GROUP, _TILE_BYTES // (count * users.element_size()) // _GROUP * _GROUP)
