@@ -28,8 +28,9 @@ def excluded_for(users):
 
 def small_tiles(patch):
     """Cut small tables into many tiles."""
-    for name in ("_catalogue_blocks", "_catalogue_sweep", "catalogue_divergence"):
-        module = importlib.import_module(f"fastkd.kernels.numba.{name}")
+    names = ("_catalogue_blocks", "_catalogue_sweep", "catalogue_divergence")
+    # All are loaded before any is patched: one that loads later would take the small sizes for its own.
+    for module in [importlib.import_module(f"fastkd.kernels.numba.{name}") for name in names]:
         for size, small in (("ITEMS", 16), ("USERS", 32), ("_WIDEST", 1)):
             if hasattr(module, size):
                 patch.setattr(module, size, small)

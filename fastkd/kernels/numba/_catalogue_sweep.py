@@ -27,9 +27,9 @@ from fastkd.kernels.numba._catalogue_blocks import (
     width_of,
 )
 from fastkd.kernels.numba._catalogue_math import exp, maximum
-from fastkd.kernels.numba._combine import combine, combine_across
+from fastkd.kernels.numba._combine import combine, combine_across, weigh_inside
 from fastkd.kernels.numba._jit import jit
-from fastkd.kernels.numba._product import Users
+from fastkd.kernels.numba._product import Users, write_products
 
 Floats = NDArray[Any]
 Exclusion = tuple[NDArray[np.int64], NDArray[Any]]
@@ -68,6 +68,10 @@ def _sweep(
     memory = torch.empty(len(top) * width, dtype=items.dtype)
     product = torch.empty_like(users.vectors)
     shrink = np.empty(len(top), dtype=top.dtype)
+    if users.packed is not None:
+        _sweep_tiles(users.packed, items.numpy(), *within, width, bias, *exclusion, memory.numpy(),
+                     product.numpy(), shrink, top, mass, np.zeros((0, 0)) if mean is None else mean)  # fmt: skip
+        return
     for first, last in tiles(*within, width):
         scores = scores_of(users, items[first:last], memory)
         _absorb(scores.numpy(), bias[first:last], *exclusion, first, top, mass, shrink)
@@ -95,13 +99,19 @@ def softmax_item_gradient(
 ) -> None:
     """Add ``sum_u weight_u exp(s_ui - top_u) users_u`` to the rows of ``out`` Float[N, D]."""
     width = width_of(*users.shape)
-    parts, blocks = min(64, -(-len(items) // width)), user_blocks(users)
+    parts, blocks, vectors = min(64, -(-len(items) // width)), user_blocks(users), users.numpy()
 
     def unit(index: int) -> None:
         memory = torch.empty(min(USERS, len(users)) * width, dtype=users.dtype)
         for first, last in tiles(*item_range(index, parts, len(items), width), width):
             rows = out[first:last]
             for part, block in blocks:
+                if block.packed is not None:
+                    _tile_gradient(
+                        block.packed, items.numpy(), first, last, bias, exclusion[0][part], exclusion[1],
+                        memory.numpy(), top[part], weight[part], vectors, part.start, rows.numpy(),
+                    )  # fmt: skip
+                    continue
                 scores = scores_of(block, items[first:last], memory)
                 _weigh(scores.numpy(), bias[first:last], exclusion[0][part], exclusion[1], first,
                        top[part], weight[part])  # fmt: skip
@@ -184,3 +194,33 @@ def _weigh(
         prepare(row, bias, indices[bounds[b, 0] : bounds[b, 1]], first)
         for j in range(len(row)):
             row[j] = weight * exp(row[j] - top)
+
+
+@jit()
+def _sweep_tiles(
+    packed: Floats, items: Floats, first: int, last: int, width: int, bias: Floats, bounds: Floats, indices: Floats,
+    memory: Floats, product: Floats, shrink: Floats, top: Floats, mass: Floats, mean: Floats,
+) -> None:  # fmt: skip
+    """Add items [first, last) to a block's sums: one kernel, so that threads do not wait for the interpreter."""
+    count = len(top)
+    for start in range(first, last, width):
+        now = min(width, last - start)
+        scores = memory[: count * now].reshape((count, now))
+        write_products(packed, items[start : start + now], scores)
+        _absorb(scores, bias[start : start + now], bounds, indices, start, top, mass, shrink)
+        if len(mean):
+            weigh_inside(scores, now, 1, count, now, items, start, product, False)
+            add_product(mean, product, shrink)
+
+
+@jit()
+def _tile_gradient(
+    packed: Floats, items: Floats, first: int, last: int, bias: Floats, bounds: Floats, indices: Floats,
+    memory: Floats, top: Floats, weight: Floats, users: Floats, user: int, out: Floats,
+) -> None:  # fmt: skip
+    """Add what a block of users, from ``user`` on, gives to the gradient of items [first, last)."""
+    count, width = len(top), last - first
+    scores = memory[: count * width].reshape((count, width))
+    write_products(packed, items[first:last], scores)
+    _weigh(scores, bias[first:last], bounds, indices, first, top, weight)
+    weigh_inside(scores, 1, width, width, count, users, user, out, True)

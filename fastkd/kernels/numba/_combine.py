@@ -56,8 +56,7 @@ def combine_across(tile: Tensor, table: Tensor, first: int, out: Tensor) -> None
 def _run(
     tile: Tensor, steps: tuple[int, int], sizes: tuple[int, int], table: Tensor, first: int, out: Tensor, add: bool
 ) -> None:
-    table, first = readable(table, first, sizes[1])
-    weigh_rows(tile.numpy(), 0, *steps, *sizes, table.numpy(), first, out.numpy(), add)
+    weigh_inside(tile.numpy(), *steps, *sizes, table.numpy(), first, out.numpy(), add)
 
 
 def readable(table: Tensor, first: int, terms: int) -> tuple[Tensor, int]:
@@ -161,3 +160,18 @@ def _weigh_columns(
             else:
                 for d in range(have):
                     target[d] = found[d]
+
+
+@jit()
+def weigh_inside(
+    numbers: Floats, across: int, step: int, sums: int, terms: int, table: Floats, first: int, out: Floats, add: bool
+) -> None:
+    """Make :func:`weigh_rows` from rows of which the last vector may end outside the table: those are copied."""
+    dim = table.shape[1]
+    whole = -(-dim // LANES) * LANES
+    if (first + terms - 1) * dim + whole <= table.size:
+        weigh_rows(numbers, 0, across, step, sums, terms, table, first, out, add)
+        return
+    copy = np.zeros((terms, whole), dtype=np.float32)
+    copy[:, :dim] = table[first : first + terms]
+    weigh_rows(numbers, 0, across, step, sums, terms, copy, 0, out, add)

@@ -73,6 +73,19 @@ def scan_tile(
     return top
 
 
+@jit()
+def scan_tiles(
+    packed: Floats, table: Floats, tiles: Ints, k: int, rows: Ints, seen: Ints, bias: Floats, panel: Floats,
+    norms: Floats, top: float, terms: tuple[float, float, float, bool], margins: Floats,
+    worst: Floats, keys: Keys, counts: Ints, limits: Ints,
+) -> None:  # fmt: skip
+    """Scan ``tiles`` [T, 2] of the whole ``table``: one kernel, so that threads do not wait for the interpreter."""
+    for t in range(len(tiles)):
+        first, last = tiles[t]
+        top = scan_tile(packed, table[first:last], first, k, rows, seen, bias, panel, norms, top, terms, margins,
+                        worst, keys, counts, limits)  # fmt: skip
+
+
 @jit(inline="always")
 def _append(
     hits: Any, scores: Floats, m: int, first: int, begin: int, end: int, seen: Ints, line: Any, b: int, keys: Keys,

@@ -27,7 +27,7 @@ from fastkd.kernels.numba._topk_few import score_few
 from fastkd.kernels.numba._topk_filter import compact_rows, filter_tile
 from fastkd.kernels.numba._topk_margin import Margins, largest_norm, margins_of, norms_of
 from fastkd.kernels.numba._topk_plan import LANES, Plan, plan_rank_topk, spans_of, tile_order
-from fastkd.kernels.numba._topk_scan import scan_tile
+from fastkd.kernels.numba._topk_scan import scan_tile, scan_tiles
 from fastkd.kernels.numba._topk_small import rank_small
 
 Floats = NDArray[Any]
@@ -198,8 +198,8 @@ def _filter_span(job: _Job, part: slice, span: Span) -> Found:
     keys, counts = np.empty((count, plan.capacity), dtype=np.uint64), np.zeros(count, dtype=np.int64)
     limits = np.full(count, min(plan.capacity, job.k + max(2 * job.k, 2 * LANES)))
     worst = np.full(count, -np.inf, dtype=np.float32)
-    rows, opened = job.rows[part.start : part.stop + 1], False
-    for first, last in tile_order(*span, plan.width):
+    rows, tiles, opened = job.rows[part.start : part.stop + 1], list(tile_order(*span, plan.width)), False
+    for first, last in tiles:
         width, padded = last - first, -(-(last - first) // LANES) * LANES
         vectors = job.tile(first, last)
         if factor.packed is not None and opened:
@@ -219,6 +219,12 @@ def _filter_span(job: _Job, part: slice, span: Span) -> Found:
             tile.numpy(), first, width, job.k, rows, job.seen, job.bias, bounds, worst, keys, counts, limits
         )  # fmt: skip
         opened = True
+        if factor.packed is not None and job.direct():
+            scan_tiles(
+                factor.packed, job.items.numpy(), np.array(tiles[1:]).reshape(-1, 2), job.k, rows, job.seen, job.bias,
+                panel, margins.norms, top, margins.terms, bounds, worst, keys, counts, limits,
+            )  # fmt: skip
+            break
     compact_rows(keys, counts, job.k, bounds)
     return keys, counts
 
