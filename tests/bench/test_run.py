@@ -121,7 +121,7 @@ def test_every_peer_loads_and_gives_a_reason_for_what_it_cannot_do(name):
 
 
 def test_a_job_of_which_a_part_was_run_is_scaled_and_says_so(monkeypatch):
-    part = Part(lambda: sum(range(300_000)), 50.0, "2 of 100 steps, scaled")
+    part = Part(lambda: sum(range(300_000)), 1e4, "2 of 20,000 steps, scaled")
     peer = Peer("published", "torch", "torch", {"rrd_epoch": {"dense": lambda point, i: part}})
     monkeypatch.setattr(run, "peer_named", lambda name: peer)
     case = replace(
@@ -129,8 +129,8 @@ def test_a_job_of_which_a_part_was_run_is_scaled_and_says_so(monkeypatch):
         call=lambda i, backend: sum(range(300_000)),
     )  # fmt: skip
     _, theirs = run_point(case, case.points[0], Settings(against=("published",)), ROOF)
-    assert 15 < theirs["over_fastkd"] < 150
-    assert theirs["note"] == "2 of 100 steps, scaled"
+    assert 100 < theirs["over_fastkd"] < 1e6  # the same work a second time, ten thousand times: no clock is that wrong
+    assert theirs["note"] == "2 of 20,000 steps, scaled"
 
 
 def test_an_epoch_of_rrd_starts_at_the_loss_of_its_peers():
