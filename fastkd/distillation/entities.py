@@ -34,7 +34,7 @@ def weighted_entities(
     if len(groups) == 1 and groups[0].device.type == "cpu":
         ids = torch.unique(groups[0])
         share = factors[0] / max(len(ids), 1) if reduction == "mean" else factors[0]
-        return Entities(ids, torch.full((len(ids),), share))
+        return Entities(ids, torch.full((len(ids),), share, dtype=torch.float32))
     entities, count = padded_entities(groups, factors=factors, reduction=reduction)
     if entities.ids.device.type == "cpu":
         return Entities(entities.ids[: int(count)], entities.weights[: int(count)])

@@ -41,7 +41,7 @@ def combine(tile: Tensor, table: Tensor, first: int, out: Tensor) -> None:
     if not multiplies(tile.dtype):
         torch.mm(tile, table[first : first + width], out=out)
         return
-    _run(tile, (width, 1), (count, width), table, first, out, False)
+    weigh_inside(tile.numpy(), width, 1, count, width, table.numpy(), first, out.numpy(), False)
 
 
 def combine_across(tile: Tensor, table: Tensor, first: int, out: Tensor) -> None:
@@ -50,13 +50,7 @@ def combine_across(tile: Tensor, table: Tensor, first: int, out: Tensor) -> None
     if not multiplies(tile.dtype):
         out.addmm_(tile.T, table[first : first + count])
         return
-    _run(tile, (1, width), (width, count), table, first, out, True)
-
-
-def _run(
-    tile: Tensor, steps: tuple[int, int], sizes: tuple[int, int], table: Tensor, first: int, out: Tensor, add: bool
-) -> None:
-    weigh_inside(tile.numpy(), *steps, *sizes, table.numpy(), first, out.numpy(), add)
+    weigh_inside(tile.numpy(), 1, width, width, count, table.numpy(), first, out.numpy(), True)
 
 
 def readable(table: Tensor, first: int, terms: int) -> tuple[Tensor, int]:

@@ -1,8 +1,8 @@
 """Products of float32 vectors in 512-bit registers, which BLAS leaves half empty on some processors.
 
-The BLAS inside torch takes its 256-bit code on every processor that is not Intel's. Here six users meet 64 items at a
-time, their 384 sums in registers while all dimensions go by, in order: ``out[b, i]`` is one chain of fused additions,
-whatever the sizes. Where the processor has no such registers, and in float64, torch multiplies.
+The BLAS inside torch reaches less than half of what an AMD processor with such registers can do. Here six users meet
+64 items at a time, their 384 sums in registers while all dimensions go by, in order: ``out[b, i]`` is one chain of
+fused additions, whatever the sizes. Where the processor has no such registers, and in float64, torch multiplies.
 
 Both sides are laid out first: users in groups of six, ``packed[g, d, m]``, once for many products; items in panels of
 64, ``panel[d, j]``, as they are met. Shapes: B users, N items, D dimensions, G = B / 6 rounded up.

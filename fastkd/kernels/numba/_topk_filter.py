@@ -81,7 +81,7 @@ def _scan_row(
     row: Floats, first: int, k: int, margin: float, b: int, worst: Floats, keys: Keys, counts: Ints, limits: Ints
 ) -> None:
     """Append what is above the K-th best less twice the margin; cut the buffer back where it is full."""
-    count, capacity = counts[b], len(keys)
+    count = counts[b]
     if count == 0 and worst[b] == -np.inf:
         worst[b] = _opening(row, k)
     bound = row.dtype.type(threshold(worst[b], margin))
@@ -90,12 +90,11 @@ def _scan_row(
         if hits == 0:
             continue
         if count + LANES > limits[b]:
-            count, least = compact(keys, count, k, margin)
-            worst[b] = max(worst[b], least)
-            if count > capacity - max(LANES, capacity // 8):
-                counts[b] = -1
+            counts[b] = count
+            cut_back(k, margin, b, worst, keys, counts, limits)
+            count = counts[b]
+            if count < 0:
                 return
-            limits[b] = min(capacity, count + max(2 * k, 2 * LANES))
             bound = row.dtype.type(threshold(worst[b], margin))
             hits = above(row, start, bound)
         while hits != 0:
@@ -104,6 +103,19 @@ def _scan_row(
             keys[count] = make_key(np.float32(row[j]), first + j)
             count += 1
     counts[b] = count
+
+
+@jit()
+def cut_back(k: int, margin: float, b: int, worst: Floats, keys: Keys, counts: Ints, limits: Ints) -> None:
+    """Cut the buffer ``keys`` of user b back to his best; one that stays too full cannot be decided."""
+    capacity = len(keys)
+    count, least = compact(keys, counts[b], k, margin)
+    worst[b] = max(worst[b], least)
+    if count > capacity - max(LANES, capacity // 8):
+        counts[b] = -1
+        return
+    counts[b] = count
+    limits[b] = min(capacity, count + max(2 * k, 2 * LANES))
 
 
 @jit()

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from fastkd.kernels.numba._jit import jit
 from fastkd.kernels.numba._product import GROUP, PANEL, block_above, pack_panel
 from fastkd.kernels.numba._select import Keys, make_key
-from fastkd.kernels.numba._simd import LANES, first_bit
-from fastkd.kernels.numba._topk_filter import compact, lower_bound, threshold
+from fastkd.kernels.numba._simd import first_bit
+from fastkd.kernels.numba._topk_filter import cut_back, lower_bound, threshold
 from fastkd.kernels.numba._topk_margin import margins_at, norm_bound, norms_of
 
 Floats = NDArray[Any]
@@ -67,7 +67,7 @@ def scan_tile(
                     if passing == 0:
                         continue
                     if counts[b] + PANEL > limits[b]:
-                        _cut_back(k, margins[b], b, worst, keys[b], counts, limits)
+                        cut_back(k, margins[b], b, worst, keys[b], counts, limits)
                         lines[b] = threshold(worst[b], margins[b]) if counts[b] >= 0 else np.float32(np.inf)
                     _append(passing, found, m, first + start, rows[b], rows[b + 1], seen, lines[b], b, keys, counts)
     return top
@@ -107,19 +107,6 @@ def _append(
 def _holds(seen: Ints, begin: int, end: int, item: int) -> bool:
     place = begin + lower_bound(seen[begin:end], item)
     return place < end and seen[place] == item
-
-
-@jit()
-def _cut_back(k: int, margin: float, b: int, worst: Floats, keys: Keys, counts: Ints, limits: Ints) -> None:
-    """Cut a buffer back to its best; one that stays too full cannot be decided."""
-    count, capacity = counts[b], len(keys)
-    count, least = compact(keys, count, k, margin)
-    worst[b] = max(worst[b], least)
-    if count > capacity - max(LANES, capacity // 8):
-        counts[b] = -1
-        return
-    counts[b] = count
-    limits[b] = min(capacity, count + max(2 * k, 2 * LANES))
 
 
 @jit()
