@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from fastkd import ops
 from fastkd.core.seeds import Seeds
 from fastkd.distillation.cost import VALUE, Work
 
@@ -18,12 +19,18 @@ def uniform(random: torch.Generator, fan_in: int, *shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=random))
 
 
-def dropped(x: Tensor, rate: float, random: torch.Generator) -> Tensor:
-    """Return ``x`` with a share ``rate`` of its values set to 0 and the rest scaled up, drawn from ``random``."""
-    if rate == 0.0:
-        return x
-    kept = torch.empty(x.shape, device=x.device).bernoulli_(1.0 - rate, generator=random)
-    return x * kept.to(x.dtype).mul_(1.0 / (1.0 - rate))
+class Draw(NamedTuple):
+    """What a projector's dropout draws from: streams, a step, and the ids of the rows, whose draws are their own."""
+
+    seeds: Seeds
+    step: int
+    rows: Tensor | None
+
+    def dropout(self, x: Tensor, rate: float, name: str) -> Tensor:
+        """Return ``x`` with a share ``rate`` of its values set to 0 and the rest scaled up."""
+        if rate == 0.0:
+            return x
+        return ops.dropout(x, rate, seed=self.seeds.child(name).root, step=self.step, rows=self.rows)
 
 
 class Projector(nn.Module):
@@ -40,12 +47,12 @@ class Projector(nn.Module):
         self.w2 = uniform(random, hidden, experts, teacher_dim, hidden)
         self.b2 = uniform(random, hidden, experts, teacher_dim)
 
-    def forward(self, x: Tensor, random: torch.Generator) -> Tensor:
-        """Return Float[n, T]; ``random`` is what dropout draws from."""
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        """Return Float[n, T]."""
         outputs = []
-        for w1, b1, w2, b2 in zip(self.w1, self.b1, self.w2, self.b2, strict=True):
-            hidden = torch.relu(functional.linear(dropped(x, self.dropout, random), w1, b1))
-            outputs.append(functional.linear(dropped(hidden, self.dropout, random), w2, b2))
+        for i, (w1, b1, w2, b2) in enumerate(zip(self.w1, self.b1, self.w2, self.b2, strict=True)):
+            hidden = torch.relu(ops.linear(draw.dropout(x, self.dropout, f"{i}/in"), w1, b1))
+            outputs.append(ops.linear(draw.dropout(hidden, self.dropout, f"{i}/hidden"), w2, b2))
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
 
 
@@ -58,9 +65,9 @@ class LinearMap(nn.Module):
         self.weight = uniform(random, student_dim, teacher_dim, student_dim)
         self.bias = uniform(random, student_dim, teacher_dim) if bias else None
 
-    def forward(self, x: Tensor, random: torch.Generator) -> Tensor:
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
         """Return Float[n, T]; nothing is drawn."""
-        return functional.linear(x, self.weight, self.bias)
+        return ops.linear(x, self.weight, self.bias)
 
 
 class OrthogonalMap(nn.Module):
@@ -78,9 +85,9 @@ class OrthogonalMap(nn.Module):
             orthonormal: Tensor = torch.linalg.qr(self.free).Q
         return orthonormal if self.tall else orthonormal.T
 
-    def forward(self, x: Tensor, random: torch.Generator) -> Tensor:
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
         """Return Float[n, T]; nothing is drawn."""
-        return functional.linear(x, self.weight().to(x.dtype))
+        return ops.linear(x, self.weight().to(x.dtype))
 
 
 def dense_work(weights: float, rows: float, width: float) -> Work:

@@ -25,7 +25,7 @@ from fastkd.distillation._features import (
     teacher_rows,
     teacher_vectors,
 )
-from fastkd.distillation._projectors import Projector, dense_work
+from fastkd.distillation._projectors import Draw, Projector, dense_work
 from fastkd.distillation.checks import at_least, below_one, device_of, not_negative, one_of, positive
 from fastkd.distillation.cost import VALUE, Cost, Shape, Work
 from fastkd.distillation.entities import Reduction
@@ -80,6 +80,10 @@ class Neighbourhood(NamedTuple):
 def _picked(x: Tensor, ids: Tensor, near: Neighbourhood) -> Tensor:
     """Return the rows of ``ids`` of what was filtered."""
     return x if near.rows is not None else functional.embedding(ids, x)
+
+
+def _reads_neighbourhoods(device: torch.device) -> bool:
+    return device.type == "cpu"
 
 
 class FreqD(Method):
@@ -171,17 +175,17 @@ class FreqD(Method):
     def _guess(self, kind: Kind, ids: Tensor, near: Neighbourhood, step: Step) -> Tensor:
         """Return the student's side, Float[n, T]."""
         x = step.tables.users if kind == "user" else step.tables.items
-        local = near
+        local, nodes = near, None
         if near.rows is not None:
             # Only what the filter reads: the rows and their neighbours, each once.
             reached, places = torch.unique(torch.cat([near.rows, near.graph.neighbours]), return_inverse=True)
-            x, count = student_rows(kind, step.tables, reached), len(near.rows)
+            x, nodes, count = student_rows(kind, step.tables, reached), reached, len(near.rows)
             local = Neighbourhood(places[:count], near.graph._replace(neighbours=places[count:]))
-        projector, random = self._projectors[kind], self._random(kind, "dropout", step)
+        projector, seeds = self._projectors[kind], self.seeds.child(f"freqd/{kind}/dropout")
         if self.config.order == "before":
-            projected: Tensor = projector(_picked(self._filtered(x, local), ids, near), random)
+            projected: Tensor = projector(_picked(self._filtered(x, local), ids, near), Draw(seeds, step.step, ids))
             return projected
-        return _picked(self._filtered(projector(x, random), local), ids, near)
+        return _picked(self._filtered(projector(x, Draw(seeds, step.step, nodes)), local), ids, near)
 
     def _table(self, kind: Kind) -> Tensor:
         return self._teacher.users if kind == "user" else self._teacher.items
@@ -195,22 +199,18 @@ class FreqD(Method):
     def _neighbourhood(self, kind: Kind, ids: Tensor, step: Step) -> Neighbourhood:
         """Return this step's edges: those of ``ids``, or off the CPU all."""
         (offsets, neighbours, weights), rate = self._graphs[kind], self.config.edge_dropout
-        rows = ids if ids.device.type == "cpu" else None
+        rows, edges = (ids if _reads_neighbourhoods(ids.device) else None), None
         if rows is not None:
             offsets, edges = rows_of(self._graphs[kind], rows)
             neighbours, weights = neighbours[edges], weights[edges]
         if rate > 0:
-            random = self._random(kind, "edges", step)
-            kept = torch.empty(weights.shape, device=ids.device).bernoulli_(1.0 - rate, generator=random)
-            weights = weights * kept / (1.0 - rate)
+            seed = self.seeds.child(f"freqd/{kind}/edges").root
+            weights = ops.dropout(weights[:, None], rate, seed=seed, step=step.step, rows=edges)[:, 0]
             if rows is not None:
-                there = kept > 0
+                there = weights != 0
                 offsets = functional.pad(there.cumsum(0), (1, 0))[offsets]
                 neighbours, weights = neighbours[there], weights[there]
         return Neighbourhood(rows, Graph(offsets, neighbours, weights))
-
-    def _random(self, kind: Kind, what: str, step: Step) -> torch.Generator:
-        return self.seeds.torch(f"freqd/{kind}/{what}", step.step, device=str(step.batch.users.device))
 
     def optimizer_groups(self) -> list[OptimizerGroup]:
         """Return the projectors' parameters, trained at the student's rate and decay."""

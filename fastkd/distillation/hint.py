@@ -25,7 +25,7 @@ from fastkd.distillation._features import (
     teacher_rows,
     teacher_vectors,
 )
-from fastkd.distillation._projectors import LinearMap, OrthogonalMap, Projector, dense_work
+from fastkd.distillation._projectors import Draw, LinearMap, OrthogonalMap, Projector, dense_work
 from fastkd.distillation.checks import below_one, device_of, not_negative, one_of, positive
 from fastkd.distillation.cost import VALUE, Cost, Shape
 from fastkd.distillation.entities import Entities, Reduction
@@ -116,8 +116,8 @@ class Hint(Method):
         if self.config.center:
             share = (weights > 0).to(wanted.dtype)
             wanted = wanted - (wanted * share[:, None]).sum(0) / share.sum().clamp(min=1.0)
-        random = self.seeds.torch(f"hint/{kind}/dropout", step.step, device=str(wanted.device))
-        guess = self._projectors[kind](student_rows(kind, step.tables, ids), random)
+        draw = Draw(self.seeds.child(f"hint/{kind}/dropout"), step.step, ids)
+        guess = self._projectors[kind](student_rows(kind, step.tables, ids), draw)
         if self.config.normalize:
             wanted, guess = functional.normalize(wanted), functional.normalize(guess)
         return squared_error(wanted, guess, weights)

@@ -5,12 +5,14 @@ from fastkd.ops._explain_sample_rank_discrepancy import DiscrepancyExplanation, 
 from fastkd.ops.catalogue_divergence import catalogue_divergence
 from fastkd.ops.catalogue_logsumexp import catalogue_logsumexp
 from fastkd.ops.catalogue_softmax import catalogue_softmax
+from fastkd.ops.dropout import dropout
 from fastkd.ops.expert_mixture import expert_choice, expert_mixture
 from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.graph_filter import graph_filter
 from fastkd.ops.hyper_projection import hyper_projection
 from fastkd.ops.lambda_pairs import lambda_pairs
 from fastkd.ops.lambda_pairs_from_embeddings import lambda_pairs_from_embeddings
+from fastkd.ops.linear import linear
 from fastkd.ops.listnet import listnet
 from fastkd.ops.listnet_from_embeddings import listnet_from_embeddings
 from fastkd.ops.pairwise import pairwise
@@ -44,6 +46,7 @@ __all__ = [
     "catalogue_divergence",
     "catalogue_logsumexp",
     "catalogue_softmax",
+    "dropout",
     "expert_choice",
     "expert_mixture",
     "explain_rank_topk",
@@ -53,6 +56,7 @@ __all__ = [
     "hyper_projection",
     "lambda_pairs",
     "lambda_pairs_from_embeddings",
+    "linear",
     "listnet",
     "listnet_from_embeddings",
     "pairwise",

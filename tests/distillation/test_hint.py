@@ -9,7 +9,7 @@ import torch
 from fastkd import Seeds
 from fastkd.core.errors import ConfigError
 from fastkd.distillation import build_method
-from fastkd.distillation._projectors import OrthogonalMap, dropped
+from fastkd.distillation._projectors import Draw, OrthogonalMap
 from tests.contracts.method_contract import MethodContract
 from tests.distillation.feature_golden import load, part, prepared
 from tests.distillation.golden_numbers import compare, golden
@@ -69,12 +69,14 @@ class TestHint(MethodContract):
             with torch.no_grad():
                 world.free += torch.ones_like(world.free)
 
-    def test_dropout_keeps_the_mean_and_its_share(self):
-        random = torch.Generator().manual_seed(0)
-        found = dropped(torch.ones(200, 500), 0.2, random)
-        assert (found == 0).float().mean().item() == pytest.approx(0.2, abs=0.005)
-        assert found.mean().item() == pytest.approx(1.0, abs=0.005)
-        assert set(found.unique().tolist()) == {0.0, 1.25}
+    def test_dropout_is_an_entitys_own(self):
+        draw = Draw(Seeds(0), 3, torch.tensor([5, 2, 9]))
+        found = draw.dropout(torch.ones(3, 50), 0.2, "0/in")
+        alone = draw._replace(rows=torch.tensor([9])).dropout(torch.ones(1, 50), 0.2, "0/in")
+        assert torch.equal(found[2:], alone)
+        for other in (draw._replace(step=4), draw._replace(seeds=Seeds(1))):
+            assert not torch.equal(other.dropout(torch.ones(3, 50), 0.2, "0/in"), found)
+        assert not torch.equal(draw.dropout(torch.ones(3, 50), 0.2, "0/hidden"), found)
 
     @pytest.mark.parametrize(
         ("options", "message"),
