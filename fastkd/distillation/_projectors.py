@@ -49,11 +49,12 @@ class Projector(nn.Module):
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         """Return Float[n, T]."""
-        outputs = []
-        for i, (w1, b1, w2, b2) in enumerate(zip(self.w1, self.b1, self.w2, self.b2, strict=True)):
-            hidden = torch.relu(ops.linear(draw.dropout(x, self.dropout, f"{i}/in"), w1, b1))
-            outputs.append(ops.linear(draw.dropout(hidden, self.dropout, f"{i}/hidden"), w2, b2))
-        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)
+        nets = enumerate(zip(self.w1, self.b1, strict=True))
+        parts = [ops.linear(draw.dropout(x, self.dropout, f"{i}/in"), w1, b1) for i, (w1, b1) in nets]
+        # The nets' hidden units side by side: their mean is one product.
+        hidden = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).relu_()
+        w2 = self.w2.transpose(0, 1).flatten(1) / len(parts)
+        return ops.linear(draw.dropout(hidden, self.dropout, "hidden"), w2, self.b2.mean(0))
 
 
 class LinearMap(nn.Module):

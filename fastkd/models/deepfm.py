@@ -18,7 +18,7 @@ from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.data.batch import Batch
-from fastkd.models._layers import linear
+from fastkd.models._layers import dropout, linear
 from fastkd.models.config import MODELS, ModelConfig, normal_parameter, options_of
 from fastkd.models.pairs import PairRecommender
 from fastkd.models.protocol import Tables, bce_rows
@@ -90,7 +90,7 @@ class DeepFM(PairRecommender):
         hidden = functional.linear(left, first.weight[:, :dim], first.bias)
         hidden = hidden + functional.linear(right, first.weight[:, dim:])
         for layer in self.layers[1:]:
-            hidden = layer(torch.relu(functional.dropout(hidden, self.config.dropout, self.training)))
+            hidden = layer(torch.relu(dropout(hidden, self.config.dropout, self.training)))
         return self.bias + alone.squeeze(-1) + (left * right).sum(-1) + hidden.squeeze(-1)
 
     def row_losses(self, tables: Tables, batch: Batch, *, epoch: int = 0, step: int = 0) -> Tensor:

@@ -24,7 +24,7 @@ from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.data.batch import Batch
 from fastkd.data.sequences import UserSequences
-from fastkd.models._layers import linear
+from fastkd.models._layers import dropout, linear
 from fastkd.models.config import MODELS, FromSequences, ModelConfig, normal_parameter, options_of
 from fastkd.models.encoded import EncodedTables
 from fastkd.models.protocol import Recommender, Tables, listed
@@ -81,9 +81,9 @@ class Block(nn.Module):
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         drop = self.dropout if self.training else 0.0
         read = functional.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=drop)
-        x = x + functional.dropout(self.mix(read.transpose(1, 2).reshape(rows, length, dim)), drop)
-        inner = functional.dropout(torch.relu(self.inner(self.norm_ffn(x))), drop)
-        return x + functional.dropout(self.outer(inner), drop)
+        x = x + dropout(self.mix(read.transpose(1, 2).reshape(rows, length, dim)), self.dropout, self.training)
+        inner = dropout(torch.relu(self.inner(self.norm_ffn(x))), self.dropout, self.training)
+        return x + dropout(self.outer(inner), self.dropout, self.training)
 
 
 class SASRec(Recommender):
@@ -223,7 +223,7 @@ def _read(model: SASRec | SASRecTower, ids: Tensor, lengths: Tensor) -> Tensor:
     at = torch.arange(ids.shape[1], device=ids.device)
     place = (config.max_length - (lengths.unsqueeze(1) - at)).clamp(0, config.max_length - 1)
     x = functional.embedding(ids, model.item_embedding) * math.sqrt(model.dim)
-    x = functional.dropout(x + functional.embedding(place, model.positions), config.dropout, model.training)
+    x = dropout(x + functional.embedding(place, model.positions), config.dropout, model.training)
     # What comes after the known is never read by it.
     x = torch.where((at < lengths.unsqueeze(1)).unsqueeze(2), x, 0)
     for block in model.blocks:

@@ -17,7 +17,7 @@ from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.data.batch import Batch
-from fastkd.models._layers import linear
+from fastkd.models._layers import dropout, linear
 from fastkd.models.config import MODELS, ModelConfig, normal_parameter, options_of
 from fastkd.models.encoded import EncodedTables, History
 from fastkd.models.protocol import Recommender, Tables
@@ -100,7 +100,7 @@ class SimpleX(Recommender):
         config = self.config
         counts, sums = self.history.lengths(users).unsqueeze(1), self.history.sums(users, self.item_embedding)
         own = functional.embedding(users, self.user_embedding)
-        return functional.dropout(_mixed(own, sums, counts, self.mix, config.gamma), config.dropout, self.training)
+        return dropout(_mixed(own, sums, counts, self.mix, config.gamma), config.dropout, self.training)
 
     def user_tower(self) -> SimpleXTower:
         """Return what makes the vector of a user from his items."""

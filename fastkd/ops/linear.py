@@ -10,7 +10,6 @@ from torch import Tensor
 from fastkd.kernels.reference import linear as reference
 from fastkd.ops._checks import check_device, check_float
 from fastkd.ops._dispatch import choose, kernel
-from fastkd.ops._library import once
 
 _SMALL = 1 << 22
 """Multiplications below which torch's product is called: ours gains less than a call costs."""
@@ -21,8 +20,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
 
     ``x`` Float[n, S]; ``weight`` W Float[T, S]; ``bias`` b Float[T] or None. Returns Float[n, T]; differentiable in
     all. From 2^22 multiplications on, in float32 on a CPU with 512-bit registers, the three products are made by
-    fastkd in half of torch's time; second derivatives are refused then. ``backend``: ``"auto"``, or ``"reference"``
-    for torch's own everywhere.
+    fastkd in half of torch's time. ``backend``: ``"auto"``, or ``"reference"`` for torch's own everywhere.
 
     Raises ``TypeError``, ``ValueError`` for tensors that do not fit or an unknown backend.
     """
@@ -57,19 +55,20 @@ class _Linear(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once
     def backward(ctx: Any, *upstream: Tensor) -> Any:
-        products = kernel("_matmul", "numba")
-        (x, weight), gradient = ctx.saved_tensors, upstream[0].contiguous()
-        d_x = d_weight = d_bias = None
-        if ctx.needs_input_grad[0]:
+        (x, weight), gradient = ctx.saved_tensors, upstream[0]
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        d_bias = gradient.sum(0) if need_bias else None
+        if torch.is_grad_enabled():
+            # A second derivative is wanted: products that autograd knows.
+            return gradient @ weight if need_x else None, gradient.T @ x if need_weight else None, d_bias
+        products, gradient, d_x, d_weight = kernel("_matmul", "numba"), gradient.contiguous(), None, None
+        if need_x:
             d_x = torch.empty_like(x)
             products.rows_by_columns(gradient, weight, d_x, add=False)
-        if ctx.needs_input_grad[1]:
+        if need_weight:
             d_weight = torch.zeros_like(weight)
             products.add_columns_by_columns(gradient, x, d_weight)
-        if ctx.needs_input_grad[2]:
-            d_bias = gradient.sum(0)
         return d_x, d_weight, d_bias
 
 
