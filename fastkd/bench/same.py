@@ -79,6 +79,16 @@ def _tensor(value: Any) -> Tensor:
     return value.cpu() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
 
 
+def kept_share(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
+    """Dropout of another random stream: kept values scaled alike, and as many kept to within six deviations."""
+    x, rate, found = inputs["x"].detach().cpu(), inputs["rate"], _tensor(theirs).detach()
+    kept = found != 0
+    if not torch.allclose(found[kept], x[kept] / (1.0 - rate), rtol=CLOSE[x.dtype]):
+        return "scales what it keeps otherwise"
+    apart = abs(float(kept.double().mean()) - (1.0 - rate))
+    return None if apart <= 6.0 * (rate * (1.0 - rate) / x.numel()) ** 0.5 else f"keeps {apart:.2g} more or fewer"
+
+
 def own_stream(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
     """Draws of another random stream: the same number of them, all of the catalogue, none that was seen."""
     mine, found = _tensor(ours), _tensor(theirs)

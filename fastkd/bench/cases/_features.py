@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fastkd import ops
 from fastkd.bench.case import Case, Inputs, Point, Work, at
-from fastkd.bench.same import close
+from fastkd.bench.same import close, kept_share
 from fastkd.core import Seeds
 from fastkd.kernels.reference.topology_distance import prototype_distance as prototypes_in_full
 
@@ -18,6 +18,8 @@ NEGLIGIBLE = 2.0**-24
 """What the methods pass: gates that cannot move a float32 sum."""
 
 STRENGTH = 0.5
+
+RATE = 0.2
 
 EXPERTS = ("x", "w1", "b1", "w2", "b2")
 
@@ -102,6 +104,33 @@ def _maps_forward(point: Point) -> Work:
     return Work(2.0 * n * (h * (c + t * s) + t * s), 4.0 * numbers, float(n))
 
 
+def _layer(point: Point, seed: int, device: str) -> Inputs:
+    n, s, t = (point[letter] for letter in "BST")
+    made = _normal(seed, device, x=(n, s), w=(t, s), b=(t,))
+    return {name: tensor.requires_grad_() for name, tensor in made.items()}
+
+
+def _layer_forward(point: Point) -> Work:
+    """One product; unit: rows."""
+    n, s, t = (point[letter] for letter in "BST")
+    return Work(2.0 * n * s * t, 4.0 * (n * (s + t) + t * (s + 1)), float(n))
+
+
+def _rows(point: Point, seed: int, device: str) -> Inputs:
+    made: Inputs = _normal(seed, device, x=(point["B"], point["D"]))
+    return {"x": made["x"].requires_grad_(), "rate": RATE}
+
+
+def _dropped(i: Inputs, backend: str) -> Tensor:
+    return ops.dropout(i["x"], i["rate"], seed=0, step=0, backend=backend)
+
+
+def _dropout_work(point: Point) -> Work:
+    """Every value read and written; the same both ways; unit: values."""
+    values = float(point["B"] * point["D"])
+    return Work(values, 8.0 * values, values)
+
+
 def _vectors(point: Point, seed: int, device: str) -> Inputs:
     """Make a student that is a part of the teacher's columns with noise, and groups as routing makes them."""
     n, s, t = point["B"], point["S"], point["T"]
@@ -176,7 +205,7 @@ def _filter_work(point: Point) -> Work:
 
 
 def _case(name: str, summary: str, tests: str, **parts: Any) -> Case:
-    return Case(name=name, summary=summary, same=close, tests=(f"tests/ops/{tests}.py",), **parts)
+    return Case(name=name, summary=summary, tests=(f"tests/ops/{tests}.py",), **{"same": close, **parts})
 
 
 FEATURES = (
@@ -197,6 +226,21 @@ FEATURES = (
         make=_maps, call=_mapped, work=_maps_forward, backward=_twice(_maps_forward),
         leaves=("x", "context", "w1", "b1", "w2", "b2"), unit="rows", check=at(B=13, S=5, T=7, C=6, H=9),
         points=(at("cpu", B=1024, S=20, T=100, C=100, H=525), at("cuda", B=4096, S=20, T=400, C=400, H=1024)),
+    ),
+    _case(
+        "linear", "one map of all rows: a projector's layer", "test_linear",
+        make=_layer, call=lambda i, backend: ops.linear(i["x"], i["w"], i["b"], backend=backend),
+        work=_layer_forward, backward=_twice(_layer_forward), leaves=("x", "w", "b"), unit="rows",
+        check=at(B=700, S=90, T=71),
+        points=(
+            at("cpu", B=4096, S=500, T=100), at("cpu", B=4096, S=20, T=2000), at("cuda", B=16_384, S=512, T=256),
+        ),
+    ),
+    _case(
+        "dropout", "values left out by counters", "test_dropout",
+        make=_rows, call=_dropped, work=_dropout_work, backward=_dropout_work, leaves=("x",), unit="values",
+        same=kept_share, check=at(B=53, D=37),
+        points=(at("cpu", B=4096, D=500), at("cpu", B=4096, D=10), at("cuda", B=65_536, D=1024)),
     ),
     _case(
         "topology_distance", "how far all cosines of n vectors are from a teacher's; G: within groups, positive ones",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, one_hot
+from torch.nn.functional import dropout, embedding, linear, one_hot
 
 from fastkd.bench.case import Call, Inputs, Point
 from fastkd.bench.cases._features import STRENGTH
@@ -38,6 +38,16 @@ def choice_by_expert(point: Point, i: Inputs) -> Call:
         return found
 
     return run
+
+
+def layer(i: Inputs) -> Tensor:
+    """Torch's own."""
+    return linear(i["x"], i["w"], i["b"])
+
+
+def dropped(i: Inputs) -> Tensor:
+    """Torch's own, by its generator."""
+    return dropout(i["x"], i["rate"])
 
 
 def graph(i: Inputs) -> Tensor:

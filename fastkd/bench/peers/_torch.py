@@ -120,7 +120,8 @@ def chunked_softmax(point: Point, i: Inputs) -> Call:
 
 LOSSES = {
     "relaxed_ranking_from_embeddings": relaxed, "listnet_from_embeddings": listnet, "catalogue_softmax": whole_softmax,
-    "expert_choice": _features.choice, "graph_filter": _features.graph,
+    "expert_choice": _features.choice, "graph_filter": _features.graph, "linear": _features.layer,
+    "dropout": _features.dropped,
 }  # fmt: skip
 """As one function each, which torch.compile takes too."""
 
