@@ -1,7 +1,7 @@
 """Dropout on the CPU: bit for bit the draws of the reference.
 
-Words are laid out as columns are, so that drawing and choosing are both loops of vector code. Where a row has few blocks,
-the drawing loop runs over rows.
+Words are laid out as columns are, so that drawing and choosing are both loops of vector code. Where a row has few
+blocks, the drawing loop runs over rows.
 """
 
 from __future__ import annotations
