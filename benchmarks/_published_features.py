@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fastkd import ops
 from fastkd.data.batch import Batch
 from fastkd.distillation import Method
 from fastkd.distillation._experts import Experts
+from fastkd.distillation._projectors import Draw
 from fastkd.models import Tables
 
 Noise = Callable[[str, Tensor], Tensor]
@@ -24,9 +26,9 @@ Noise = Callable[[str, Tensor], Tensor]
 class Published:
     """The terms of a prepared fastkd method, whose weights and graphs are used, computed the published way."""
 
-    def __init__(self, method: Method, teacher: Tables, temperature: float) -> None:
+    def __init__(self, method: Method, teacher: Tables, temperature: float, *, same_draws: bool) -> None:
         self.method: Any = method
-        self.teacher, self.temperature = teacher, temperature
+        self.teacher, self.temperature, self.same_draws = teacher, temperature, same_draws
 
     def loss(self, tables: Tables, batch: Batch, noise: Noise, kept_noise: Noise) -> Tensor:
         """Return the weighted term; ``noise`` gives the Gumbel rows of entities, ``kept_noise`` those of PCKD's R."""
@@ -130,19 +132,37 @@ class Published:
         sets = (("user", (batch.users,), 1.0), ("item", (batch.positives, batch.negatives), 0.5))
         for kind, groups, factor in sets:
             graph, teacher = self.method._graphs[kind], getattr(self.teacher, f"{kind}s")
-            rate = 1.0 - config.edge_dropout
-            weights = (
-                graph.weights
-                if rate == 1
-                else graph.weights * torch.bernoulli(torch.full_like(graph.weights, rate)) / rate
-            )
+            weights = self.thinned(kind, graph.weights, config.edge_dropout)
             adjacency = torch.sparse_csr_tensor(graph.offsets, graph.neighbours, weights, (len(teacher),) * 2)
-            projected = self.method._projectors[kind](getattr(tables, f"{kind}s"), torch.Generator())
+            projected = self.projected(kind, getattr(tables, f"{kind}s"))
             sides = [(1 - config.strength) * x + config.strength * (adjacency @ x) for x in (projected, teacher)]
             for ids in map(torch.unique, groups):
                 found, wanted = (functional.normalize(x[ids]) for x in sides)
                 total = total + factor * (1.0 - (found * wanted).sum(1)).sum()
         return total
+
+    def thinned(self, kind: str, weights: Tensor, rate: float) -> Tensor:
+        """Return the graph's weights without a share ``rate`` of them."""
+        if self.same_draws:
+            seed = self.method.seeds.child(f"freqd/{kind}/edges").root
+            return ops.dropout(weights[:, None], rate, seed=seed, step=0)[:, 0]
+        return weights * torch.bernoulli(torch.full_like(weights, 1.0 - rate)) / (1.0 - rate)
+
+    def projected(self, kind: str, x: Tensor) -> Tensor:
+        """Return the mean of a projector's nets, Dropout - Linear - ReLU - Dropout - Linear each."""
+        nets, outputs = self.method._projectors[kind], []
+        draw = Draw(self.method.seeds.child(f"freqd/{kind}/dropout"), 0, None)
+        wide = nets.w1.shape[0] * nets.w1.shape[1]
+        kept = draw.dropout(torch.ones(len(x), wide), nets.dropout, "hidden") if self.same_draws else None
+        for i, (w1, b1, w2, b2) in enumerate(zip(nets.w1, nets.b1, nets.w2, nets.b2, strict=True)):
+            own = draw.dropout(x, nets.dropout, f"{i}/in") if self.same_draws else functional.dropout(x, nets.dropout)
+            hidden = torch.relu(functional.linear(own, w1, b1))
+            if kept is None:
+                hidden = functional.dropout(hidden, nets.dropout)
+            else:
+                hidden = hidden * kept[:, i * len(w1) : (i + 1) * len(w1)]
+            outputs.append(functional.linear(hidden, w2, b2))
+        return torch.stack(outputs).mean(0)
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:

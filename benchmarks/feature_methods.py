@@ -78,7 +78,7 @@ class Case:
         """Return the published way's term."""
         routed = self.method.name in ROUTED
         temperature = self.method.config.temperature(epoch, EPOCHS) if routed else 1.0
-        peer = Published(self.method, self.teacher, temperature)
+        peer = Published(self.method, self.teacher, temperature, same_draws=same_noise)
         noises = [self.same_noise(call) if same_noise and routed else self.fresh_noise for call in ("", "/kept")]
         return peer.loss(self.student.tables(), self.batch, *noises)
 
@@ -141,7 +141,7 @@ def main() -> None:
     routed = given.method in ROUTED
     points = POINTS if routed else (0,)
     record: dict[str, Any] = {}
-    if not given.no_check and given.method != "freqd":  # its edges and units are dropped at random
+    if not given.no_check:
         record["largest_difference"] = max(compare(case, epoch) for epoch in ((0, 150, 900) if routed else (0,)))
     times = {e: milliseconds(lambda e=e: case.gradients(case.ours(e)), given.repeats) for e in points}  # type: ignore[misc]
     peer = milliseconds(lambda: case.gradients(case.theirs(0, same_noise=False)), max(1, given.repeats - 1))
