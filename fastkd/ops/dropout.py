@@ -91,7 +91,7 @@ def _fake(x: Tensor, *_: Any) -> Any:
 
 
 _native = define(
-    "dropout(Tensor x, Tensor rows, float rate, int seed, int step, str backend) -> Tensor",
+    "dropout(Tensor x, Tensor rows, float rate, SymInt seed, SymInt step, str backend) -> Tensor",
     implementation=_launch,
     fake=_fake,
     autograd=_autograd,

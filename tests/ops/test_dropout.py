@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from fastkd.core import BackendError
 from fastkd.core.philox import philox4x32
@@ -159,6 +160,16 @@ def test_torch_sees_an_op():
     compiled.sum().backward()
     square(wanted).sum().backward()
     assert torch.equal(found.grad, wanted.grad)
+
+
+def test_a_compiled_step_is_compiled_for_any_step():
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(lambda x, step: dropout(x, 0.3, seed=5, step=step), backend=counter, fullgraph=True)
+    x = torch.randn(4, 6)
+    for step in range(2, 8):
+        assert torch.equal(compiled(x, step), dropout(x, 0.3, seed=5, step=step))
+    assert counter.frame_count <= 2
 
 
 @pytest.mark.parametrize(
