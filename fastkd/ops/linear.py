@@ -11,7 +11,7 @@ from fastkd.kernels.reference import linear as reference
 from fastkd.ops._checks import check_device, check_float
 from fastkd.ops._dispatch import choose, kernel
 
-SMALL = 1 << 22
+_SMALL = 1 << 22
 """Multiplications below which torch's product is called: ours gains less than a call costs."""
 
 
@@ -35,7 +35,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
 def _is_ours(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         x.device.type == "cpu"
-        and len(x) * weight.numel() >= SMALL
+        and len(x) * weight.numel() >= _SMALL
         and (bias is None or bias.dtype == x.dtype)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()

@@ -13,10 +13,14 @@ from torch.nn import functional
 
 from fastkd.kernels.reference import topology_distance as reference
 from fastkd.ops._dispatch import choose, kernel
-from fastkd.ops.linear import SMALL, linear
+from fastkd.ops.linear import linear
 
 _ROWS = 1024
 """Rows of cosines held at a time: at most ``_ROWS`` x n of them."""
+_BLOCK = 512
+"""The same on the CPU."""
+_SMALL = 1 << 18
+"""Multiplications below which torch's product is quicker to call."""
 
 
 class Distance(NamedTuple):
@@ -153,7 +157,8 @@ def _anywhere(
 ) -> Sums:
     """Return the two sums, Float64[]; write a quarter of the gradient."""
     loss, pairs = s.new_zeros((), dtype=torch.float64), s.new_zeros((), dtype=torch.float64)
-    for rows in _stretches(len(s)):
+    for start in range(0, len(s), _ROWS):
+        rows = slice(start, start + _ROWS)
         wanted = t[rows] @ t.T
         mask = w[rows, None] * w[None, :]
         if groups is not None:
@@ -172,24 +177,29 @@ def _anywhere(
 def _on_the_host(
     s: Tensor, t: Tensor, w: Tensor, _: Tensor | None, positive_only: bool, gradient: Tensor | None
 ) -> Sums:
-    """Return the same on the CPU: one pass over the cosines, large products by ours."""
+    """Return the same on the CPU: half of the cosines, in one pass over them, large products by ours."""
     products, weigh_gaps = kernel("_matmul", "numba"), kernel("_gap_tiles", "numba").weigh_gaps
     s, t, w, loss, pairs = s.contiguous(), t.contiguous(), w.contiguous(), 0.0, 0.0
-    for rows in _stretches(len(s)):
-        wanted, found = linear(t[rows], t), linear(s[rows], s)
-        one, two = weigh_gaps(found, wanted, w[rows], w, positive_only)
-        loss, pairs = loss + one, pairs + two
-        if gradient is None:
-            continue
-        if found.numel() * s.shape[1] < SMALL:
-            torch.mm(found, s, out=gradient[rows])
-        else:
-            products.rows_by_columns(found, s, gradient[rows], add=False)
+    if gradient is not None:
+        gradient.zero_()
+    for start in range(0, len(s), _BLOCK):
+        rows, below = slice(start, start + _BLOCK), slice(start + _BLOCK, len(s))
+        # Cosines are symmetric: what lies below the diagonal block stands for both sides.
+        for columns, times in ((rows, 1.0), (below, 2.0)):
+            if len(w[columns]) == 0:
+                continue
+            wanted, found = linear(t[rows], t[columns]), linear(s[rows], s[columns])
+            one, two = weigh_gaps(found, wanted, w[rows], w[columns], positive_only)
+            loss, pairs = loss + times * one, pairs + times * two
+            if gradient is None:
+                continue
+            if found.numel() * s.shape[1] < _SMALL:
+                gradient[rows].addmm_(found, s[columns])
+            else:
+                products.rows_by_columns(found, s[columns], gradient[rows], add=True)
+            if columns is below:
+                products.add_columns_by_columns(found, s[rows], gradient[below])
     return torch.tensor(loss, dtype=torch.float64), torch.tensor(pairs, dtype=torch.float64)
-
-
-def _stretches(count: int) -> list[slice]:
-    return [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
 
 
 def _check(student: Tensor, teacher: Tensor, weights: Tensor | None, groups: Tensor | None) -> None:

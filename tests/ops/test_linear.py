@@ -18,7 +18,7 @@ wide = pytest.mark.skipif(not _product.multiplies(torch.float32), reason="needs 
 
 @pytest.fixture(autouse=True)
 def always_ours(monkeypatch):
-    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(module, "_SMALL", 0)
 
 
 def parts(n, narrow, out, dtype=torch.float32, scale=1.0):
@@ -73,7 +73,7 @@ def test_large_products_are_ours_and_others_torchs(monkeypatch):
     linear(*parts(9, 8, 7, torch.float64))
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(*parts(9, 8, 7)).dtype == torch.bfloat16
-    monkeypatch.setattr(module, "SMALL", 9 * 8 * 7 + 1)
+    monkeypatch.setattr(module, "_SMALL", 9 * 8 * 7 + 1)
     linear(*parts(9, 8, 7))
     assert len(calls) == 1
 

@@ -71,11 +71,30 @@ def test_gradients_are_those_of_the_definition(n, seed, grouped, positive_only, 
     options = {"groups": groups if grouped else None, "weights": weights, "positive_only": positive_only}
     gradients = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(import_module("fastkd.ops.topology_distance"), "_ROWS", rows)
+        for name in ("_ROWS", "_BLOCK"):
+            patch.setattr(import_module("fastkd.ops.topology_distance"), name, rows)
         for backend in ("auto", "reference"):
             loss = topology_distance(student, teacher, backend=backend, **options).loss
             gradients.append(torch.autograd.grad(2.5 * loss, student)[0])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("groups", [None, 2])
+def test_blocks_of_many_rows_in_float32(groups):
+    # More rows than two blocks, products large enough for ours.
+    n, random = 1301, torch.Generator().manual_seed(3)
+    student, teacher = (torch.randn(n, width, generator=random) for width in (8, 24))
+    weights = torch.rand(n, generator=random)
+    member = None if groups is None else torch.randint(groups, (n,), generator=random)
+    found, wanted = [], []
+    for into, dtype, backend in ((found, torch.float32, "auto"), (wanted, torch.float64, "reference")):
+        leaf = student.to(dtype).requires_grad_()
+        made = topology_distance(
+            leaf, teacher.to(dtype), weights=weights.to(dtype), groups=member, positive_only=True, backend=backend
+        )
+        into += [made.loss, made.pairs, torch.autograd.grad(made.loss, leaf)[0]]
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=2e-4, atol=2e-3)
 
 
 def test_tiles_of_all_rows_are_the_groups(monkeypatch):
