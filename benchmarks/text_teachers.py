@@ -59,7 +59,10 @@ STUDENTS: Mapping[str, tuple[ModelConfig, Mapping[str, Any]]] = {
 }
 """Student -> model, and what its training has of its own."""
 TRAINING = TrainingConfig(batch_size=4096, lr=5e-3, weight_decay=1e-3, eval_every=5, patience=3, device="cpu")
-WEIGHTS: Mapping[str, Sequence[float]] = {"rrd": (0.01, 0.03, 0.1), "prm_kd": (1.0, 3.0, 10.0)}
+WEIGHTS: Mapping[str, Sequence[float]] = {
+    "rrd": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+    "prm_kd": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+}
 TEACHER_YAML = """\
 items:
   vectors: titles.safetensors
@@ -124,7 +127,9 @@ def chosen(
         given = {"weight": weight, **options}
         run = folder / f"{name}-{weight}"
         runs.append(trained(config, data, run, epochs, method=method, options=given, teacher=teacher, **training))
-    return max(runs, key=lambda run: run[1])[0]
+    best = max(range(len(runs)), key=lambda i: runs[i][1])
+    print(f"{name}: weight {WEIGHTS[method][best]:g} of {', '.join(f'{w:g}' for w in WEIGHTS[method])}")
+    return runs[best][0]
 
 
 def main() -> None:
