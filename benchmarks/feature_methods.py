@@ -97,7 +97,7 @@ class Case:
             else:
                 ids = (members_of if method.name == "htd" else entities_of)(kind, self.batch, "sum").ids  # type: ignore[arg-type]
             table = torch.zeros(size, method.config.experts)
-            table[ids] = method._experts.noise(kind, 0, len(ids), torch.device("cpu"), call)
+            table[ids] = method._experts.noise(kind, 0, ids, call)
             held[kind] = table
         return lambda kind, ids: held[kind][ids]
 

@@ -89,6 +89,18 @@ def kept_share(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
     return None if apart <= 6.0 * (rate * (1.0 - rate) / x.numel()) ** 0.5 else f"keeps {apart:.2g} more or fewer"
 
 
+def standard_gumbel(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
+    """Gumbel noise of another random stream: as much of it, its mean and variance within six deviations."""
+    mine, found = _tensor(ours), _tensor(theirs).double()
+    if mine.shape != found.shape:
+        return f"drew {list(found.shape)} instead of {list(mine.shape)}"
+    # The fourth central moment of the law is 14.6.
+    for value, truth, spread in ((found.mean(), 0.5772157, 1.645), (found.var(), 1.6449341, 14.6 - 2.71)):
+        if abs(float(value) - truth) > 6.0 * (spread / found.numel()) ** 0.5:
+            return f"has {float(value):.4g} where the law has {truth:.4g}"
+    return None
+
+
 def own_stream(ours: Any, theirs: Any, inputs: Inputs) -> str | None:
     """Draws of another random stream: the same number of them, all of the catalogue, none that was seen."""
     mine, found = _tensor(ours), _tensor(theirs)

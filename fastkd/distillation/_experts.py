@@ -133,20 +133,23 @@ class ExpertPair:
         assert isinstance(module, Experts)
         return module
 
-    def guess(self, kind: Kind, student: Tensor, teacher: Tensor, *, epoch: int, step: int, call: str = "") -> Tensor:
-        """Return the guess of the teacher's vectors, Float[n, T]; ``call`` sets the noise of a second call apart."""
+    def guess(
+        self, kind: Kind, ids: Tensor, student: Tensor, teacher: Tensor, *, epoch: int, step: int, call: str = ""
+    ) -> Tensor:
+        """Return the guess of the teacher's vectors, Float[n, T], of entities ``ids`` Int64[n].
+
+        ``call`` sets the noise of a second call apart.
+        """
         temperature = self._config.temperature(epoch, self._epochs)
-        noise = self.noise(kind, step, len(student), student.device, call)
+        noise = self.noise(kind, step, ids, call)
         hard = temperature < self._config.hard_below
         found: Tensor = self[kind](student, teacher, noise, temperature, hard)
         return found
 
-    def noise(self, kind: Kind, step: int, rows: int, device: torch.device, call: str = "") -> Tensor:
-        """Return Gumbel(0, 1) noise Float32[rows, E], a pure function of (seeds, step, kind, row)."""
-        stream = f"{self._stream}/{kind}{call}"
-        random = self._seeds.torch(stream, step, device=str(device))
-        exponential = torch.empty(rows, self._config.experts, device=device).exponential_(generator=random)
-        return -exponential.clamp(min=torch.finfo(torch.float32).tiny).log()
+    def noise(self, kind: Kind, step: int, ids: Tensor, call: str = "") -> Tensor:
+        """Return Gumbel(0, 1) noise Float32[n, E], each entity's own, a pure function of (seeds, step, kind, id)."""
+        seed = self._seeds.child(f"{self._stream}/{kind}{call}").root
+        return ops.gumbel(ids, self._config.experts, seed=seed, step=step)
 
 
 def mixture_work(experts: int, entities: float, at: Shape) -> Work:

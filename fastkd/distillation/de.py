@@ -84,7 +84,7 @@ class DE(Method):
         ids, weights = entities_of(kind, step.batch, self.config.reduction)
         wanted = teacher_rows(kind, self._teacher, ids)
         student = student_rows(kind, step.tables, ids)
-        guess = self._experts.guess(kind, student, wanted, epoch=step.epoch, step=step.step)
+        guess = self._experts.guess(kind, ids, student, wanted, epoch=step.epoch, step=step.step)
         return squared_error(wanted, guess, weights)
 
     def optimizer_groups(self) -> list[OptimizerGroup]:

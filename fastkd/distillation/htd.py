@@ -61,8 +61,9 @@ class HTDConfig(RoutingConfig):
 
 
 class Rows(NamedTuple):
-    """Entities of one kind: Float[n, S], Float[n, T], and weights Float[n] in the regression, 0 for empty slots."""
+    """Entities of one kind: Int64[n], Float[n, S], Float[n, T]; weights Float[n] in the regression, 0 if empty."""
 
+    ids: Tensor
     student: Tensor
     teacher: Tensor
     weights: Tensor
@@ -109,10 +110,10 @@ class HTD(Method):
 
     def _rows(self, kind: Kind, step: Step) -> Rows:
         ids, weights = members_of(kind, step.batch, self.config.reduction)
-        return Rows(student_rows(kind, step.tables, ids), teacher_rows(kind, self._teacher, ids), weights)
+        return Rows(ids, student_rows(kind, step.tables, ids), teacher_rows(kind, self._teacher, ids), weights)
 
     def _regression(self, kind: Kind, rows: Rows, step: Step) -> Tensor:
-        guess = self._experts.guess(kind, rows.student, rows.teacher, epoch=step.epoch, step=step.step)
+        guess = self._experts.guess(kind, rows.ids, rows.student, rows.teacher, epoch=step.epoch, step=step.step)
         return squared_error(rows.teacher, guess, rows.weights)
 
     def _topology(self, sides: dict[Kind, Rows]) -> tuple[Distance, Distance]:

@@ -175,7 +175,7 @@ class PCKD(Windowed):
         ids, weights = entities_of(kind, step.batch, self.config.reduction)
         wanted = teacher_rows(kind, self._teacher, ids)
         student = student_rows(kind, step.tables, ids)
-        guess = self._experts.guess(kind, student, wanted, epoch=step.epoch, step=step.step)
+        guess = self._experts.guess(kind, ids, student, wanted, epoch=step.epoch, step=step.step)
         return squared_error(wanted, guess, weights)
 
     def _regulariser(self, step: Step) -> tuple[Tensor, Tensor]:
@@ -207,7 +207,7 @@ class PCKD(Windowed):
         for kind, ids in asked.items():
             student = student_rows(kind, step.tables, ids).detach()
             teacher = teacher_rows(kind, self._teacher, ids)
-            guess = self._experts.guess(kind, student, teacher, epoch=step.epoch, step=step.step, call="/kept")
+            guess = self._experts.guess(kind, ids, student, teacher, epoch=step.epoch, step=step.step, call="/kept")
             rows[kind] = (student, guess)
         (pre, post), (pre_items, post_items) = rows["user"], rows["item"]
         before = ops.gather_dot(pre, pre_items, places, validate=False)

@@ -9,6 +9,7 @@ from fastkd.ops.dropout import dropout
 from fastkd.ops.expert_mixture import expert_choice, expert_mixture
 from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.graph_filter import graph_filter
+from fastkd.ops.gumbel import gumbel
 from fastkd.ops.hyper_projection import hyper_projection
 from fastkd.ops.lambda_pairs import lambda_pairs
 from fastkd.ops.lambda_pairs_from_embeddings import lambda_pairs_from_embeddings
@@ -53,6 +54,7 @@ __all__ = [
     "explain_sample_rank_discrepancy",
     "gather_dot",
     "graph_filter",
+    "gumbel",
     "hyper_projection",
     "lambda_pairs",
     "lambda_pairs_from_embeddings",

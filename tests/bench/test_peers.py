@@ -10,8 +10,8 @@ from fastkd.bench.same import same_scores
 
 NAMES = (
     "score_topk_chunked", "sample_positions", "expert_mixture", "expert_choice", "hyper_projection", "linear",
-    "dropout", "topology_distance", "prototype_distance", "graph_filter", "row_gradient", "row_sgd", "row_adagrad",
-    "row_adam",
+    "dropout", "gumbel", "topology_distance", "prototype_distance", "graph_filter", "row_gradient", "row_sgd",
+    "row_adagrad", "row_adam",
 )  # fmt: skip
 WAYS = [(name, label) for name in NAMES for label in peer_named("torch").variants(name, "cpu")]
 

@@ -43,9 +43,9 @@ def give_experts(method: Any, case: SimpleNamespace, kept: tuple[list[int], list
     for kind in ("user", "item"):
         load(method._experts[kind], case.nets[kind])
 
-    def noise(kind: str, step: int, rows: int, device: torch.device, call: str = "") -> torch.Tensor:
+    def noise(kind: str, step: int, rows: torch.Tensor, call: str = "") -> torch.Tensor:
         found = double((case.kept_noise if call else case.noise)[kind])[ids[kind, call]]
-        assert len(found) == rows
+        assert len(found) == len(rows)
         return found
 
     method._experts.noise = noise

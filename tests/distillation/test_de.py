@@ -48,7 +48,7 @@ class TestDE(MethodContract):
             ("item", [(positives, 0.5), (negatives, 0.5)]),
         ):
             ids = sorted(set().union(*(members for members, _ in sets)))
-            noise = method._experts.noise(kind, 17, len(ids), torch.device("cpu")).double().numpy()
+            noise = method._experts.noise(kind, 17, torch.tensor(ids)).double().numpy()
             tables = [getattr(t, f"{kind}s").double().numpy() for t in (student, teacher)]
             errors = {
                 e: mixture_error(method._experts[kind], tables[0][e], tables[1][e], noise[row], tau)
@@ -114,11 +114,11 @@ class TestDE(MethodContract):
 
     def test_noise_is_gumbel_and_a_function_of_step_and_kind(self):
         method = self.world().method
-        cpu = torch.device("cpu")
-        noise = method._experts.noise("user", 3, 50_000, cpu)
-        assert torch.equal(noise[:100], method._experts.noise("user", 3, 50_000, cpu)[:100])
-        assert not torch.equal(noise[:100], method._experts.noise("user", 4, 50_000, cpu)[:100])
-        assert not torch.equal(noise[:100], method._experts.noise("item", 3, 50_000, cpu)[:100])
+        ids = torch.arange(50_000)
+        noise = method._experts.noise("user", 3, ids)
+        assert torch.equal(noise[70:100], method._experts.noise("user", 3, ids[70:100]))
+        for other in (("user", 4, ids), ("item", 3, ids), ("user", 3, ids, "/kept")):
+            assert not torch.equal(noise[:100], method._experts.noise(*other)[:100])
         # 200000 draws: standard errors 0.003 and 0.006 around Euler's constant and pi^2 / 6.
         assert noise.mean().item() == pytest.approx(0.57722, abs=0.015)
         assert noise.var().item() == pytest.approx(np.pi**2 / 6, abs=0.04)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fastkd import ops
 from fastkd.bench.case import Case, Inputs, Point, Work, at
-from fastkd.bench.same import close, kept_share
+from fastkd.bench.same import close, kept_share, standard_gumbel
 from fastkd.core import Seeds
 from fastkd.kernels.reference.topology_distance import prototype_distance as prototypes_in_full
 
@@ -123,6 +123,16 @@ def _rows(point: Point, seed: int, device: str) -> Inputs:
 
 def _dropped(i: Inputs, backend: str) -> Tensor:
     return ops.dropout(i["x"], i["rate"], seed=0, step=0, backend=backend)
+
+
+def _noise(i: Inputs, backend: str) -> Tensor:
+    return ops.gumbel(i["rows"], i["columns"], seed=0, step=0, backend=backend)
+
+
+def _noise_work(point: Point) -> Work:
+    """Two logarithms a draw, 20 operations each; an id read a row; unit: draws."""
+    draws = float(point["B"] * point["E"])
+    return Work(40.0 * draws, 4.0 * draws + 8.0 * point["B"], draws)
 
 
 def _dropout_work(point: Point) -> Work:
@@ -241,6 +251,12 @@ FEATURES = (
         make=_rows, call=_dropped, work=_dropout_work, backward=_dropout_work, leaves=("x",), unit="values",
         same=kept_share, check=at(B=53, D=37),
         points=(at("cpu", B=4096, D=500), at("cpu", B=4096, D=10), at("cuda", B=65_536, D=1024)),
+    ),
+    _case(
+        "gumbel", "noise of a routing", "test_gumbel",
+        make=lambda point, seed, device: {"rows": torch.arange(point["B"]).to(device), "columns": point["E"]},
+        call=_noise, work=_noise_work, unit="draws", same=standard_gumbel, check=at(B=53, E=7),
+        points=(at("cpu", B=4096, E=30), at("cuda", B=65_536, E=30)),
     ),
     _case(
         "topology_distance", "how far all cosines of n vectors are from a teacher's; G: within groups, positive ones",

@@ -50,6 +50,12 @@ def dropped(i: Inputs) -> Tensor:
     return dropout(i["x"], i["rate"])
 
 
+def noise(i: Inputs) -> Tensor:
+    """As torch's own ``gumbel_softmax`` draws it."""
+    drawn: Tensor = i["rows"].new_empty((len(i["rows"]), i["columns"]), dtype=torch.float32).exponential_()
+    return -drawn.log()
+
+
 def graph(i: Inputs) -> Tensor:
     """Neighbours gathered, weighted and added to their rows."""
     gathered = embedding(i["neighbours"], i["x"]) * i["weights"][:, None]

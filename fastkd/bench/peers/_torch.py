@@ -121,7 +121,7 @@ def chunked_softmax(point: Point, i: Inputs) -> Call:
 LOSSES = {
     "relaxed_ranking_from_embeddings": relaxed, "listnet_from_embeddings": listnet, "catalogue_softmax": whole_softmax,
     "expert_choice": _features.choice, "graph_filter": _features.graph, "linear": _features.layer,
-    "dropout": _features.dropped,
+    "dropout": _features.dropped, "gumbel": _features.noise,
 }  # fmt: skip
 """As one function each, which torch.compile takes too."""
 
