@@ -125,6 +125,11 @@ def _dropped(i: Inputs, backend: str) -> Tensor:
     return ops.dropout(i["x"], i["rate"], seed=0, step=0, backend=backend)
 
 
+def _ids(point: Point, seed: int, device: str) -> Inputs:
+    ids = torch.randint(1 << 40, (point["B"],), generator=Seeds(seed).torch("ids"))
+    return {"rows": ids.to(device), "columns": point["E"]}
+
+
 def _noise(i: Inputs, backend: str) -> Tensor:
     return ops.gumbel(i["rows"], i["columns"], seed=0, step=0, backend=backend)
 
@@ -254,8 +259,7 @@ FEATURES = (
     ),
     _case(
         "gumbel", "noise of a routing", "test_gumbel",
-        make=lambda point, seed, device: {"rows": torch.arange(point["B"]).to(device), "columns": point["E"]},
-        call=_noise, work=_noise_work, unit="draws", same=standard_gumbel, check=at(B=53, E=7),
+        make=_ids, call=_noise, work=_noise_work, unit="draws", same=standard_gumbel, check=at(B=53, E=7),
         points=(at("cpu", B=4096, E=30), at("cuda", B=65_536, E=30)),
     ),
     _case(
