@@ -28,7 +28,7 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     if not training or rate == 0:
         return x
     rows = x.reshape(-1, x.shape[-1])
-    return ops.dropout(rows, rate, seed=int(torch.randint(2**62, ())), step=0).view(x.shape)
+    return ops.dropout(rows, rate, seed=int(torch.randint(2**62, (), device="cpu")), step=0).view(x.shape)
 
 
 def linear(seeds: Seeds, stream: str, inputs: int, outputs: int, *, bias: bool = True) -> Linear:
