@@ -46,8 +46,9 @@ def topology_distance(
     of zeros has cosine 0 with all.
 
     Over all pairs the sum is ``|T'T|^2 + |S'S|^2 - 2 |T'S|^2`` of the rows scaled by their length (and sqrt w): no
-    cosine is made. Elsewhere cosines are made for at most 1024 rows at a time, on the CPU group by group, each pair
-    once. The Gram form subtracts numbers near n^2: its value has an absolute error of about 1e-7 n^2, its gradient has none of that.
+    cosine is made. Elsewhere cosines are made for at most 1024 rows at a time, on the CPU group by group and each pair
+    once. The Gram form subtracts numbers near n^2: its value has an absolute error of about 1e-7 n^2, its gradient has
+    none of that.
 
     Raises ``ValueError`` for shapes that do not fit or an unknown backend.
     """
