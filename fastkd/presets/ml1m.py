@@ -11,13 +11,13 @@ code's sign, and the paper's sign with uniform negatives. Their DE-RRD row is on
 our RRD for orientation only. 60 epochs at most, evaluation every 3 with patience 4. BD starts from the trained plain
 student and trains for 20 epochs.
 
-The other methods have the same 60 epochs and start untuned (the README's study tunes all by ``--tune 4``): UnKD as its authors run it (4 groups, 30 pairs),
-RCE-KD with the lists and weight published for Gowalla, IR-RRD with RRD's weight and half of it for items, the rest as
-published for CiteULike; RD's discrepancy weight starts after a tenth of the epochs. HetComp learns from three states of
-the teacher, which keeps one every 10 epochs; its steps sweep the catalogue, so it has 30 epochs, and users move every
-5. Of the feature methods hint, HTD and PCKD (5 experts) are as published for CiteULike, FreqD for Gowalla, FTD as by
-its authors, PHR with the weight of HyperKDMA's code and hyper-networks over 100 hidden units instead of 550; ``de+rrd``
-is both as they stand here.
+The other methods have the same 60 epochs and start untuned (the README's study tunes all by ``--tune 4``): UnKD as its
+authors run it (4 groups, 30 pairs), RCE-KD with the lists and weight published for Gowalla, IR-RRD with RRD's weight
+and half of it for items, the rest as published for CiteULike; RD's discrepancy weight starts after a tenth of the
+epochs. HetComp learns from three states of the teacher, which keeps one every 10 epochs; its steps sweep the catalogue,
+so it has 30 epochs, and users move every 5. Of the feature methods hint, HTD and PCKD (5 experts) are as published for
+CiteULike, FreqD for Gowalla, FTD as by its authors, PHR with the weight of HyperKDMA's code and hyper-networks over 100
+hidden units instead of 550; ``de+rrd`` is both as they stand here.
 """
 
 from pathlib import Path
