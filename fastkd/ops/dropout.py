@@ -20,9 +20,9 @@ def dropout(
 ) -> Tensor:
     """Return ``y_nj = x_nj / (1 - rate)`` where kept, else 0, each kept with probability ``1 - rate``.
 
-    What is kept depends on (seed, step, row, column, D, rate) alone, by counters that
-    ``fastkd/kernels/reference/dropout.py`` states, with the key ``Seeds(seed).key("dropout", step)``: the same for any
-    batch, threads, device and backend. Nothing is stored for the backward pass, which draws again.
+    What is kept depends on (seed, step, row, column, D, rate) alone, by the counters of ``row_words`` in
+    ``fastkd/kernels/reference/_random.py`` with the key ``Seeds(seed).key("dropout", step)``: the same for any batch,
+    threads, device and backend. Nothing is stored for the backward pass, which draws again.
 
     Args:
         x: Float[n, D], differentiable. A value that is left out becomes 0 even if it is NaN or infinite.

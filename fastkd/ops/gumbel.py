@@ -19,8 +19,9 @@ def gumbel(rows: Tensor, columns: int, *, seed: int, step: int, backend: str = "
     """Return standard Gumbel noise, ``P(G <= g) = exp(-exp(-g))``, Float32[n, E].
 
     The arg max over columns of ``z + G`` has law softmax(z). A draw depends on (seed, step, row, column, E) alone, by
-    counters that ``fastkd/kernels/reference/gumbel.py`` states, with the key ``Seeds(seed).key("gumbel", step)``: the
-    same bits for any batch, threads, device and backend. One of 2^32 values from -3.14 to 22.87.
+    the counters of ``row_words`` in ``fastkd/kernels/reference/_random.py`` with the key
+    ``Seeds(seed).key("gumbel", step)``: the same bits for any batch, threads, device and backend. One of 2^32 values
+    from -3.14 to 22.87.
 
     Args:
         rows: Int64[n] (or int32), an id for each row, such as its user.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastkd.kernels.numba._arrays import new
 from fastkd.kernels.numba._jit import jit
+from fastkd.kernels.numba._row_words import draw_row, room_for
 from fastkd.kernels.numba._threads import run_rows
 from fastkd.kernels.numba.philox import high_word, philox4x32, word, words_of
 
@@ -45,23 +46,10 @@ def _wide_rows(
     x: Floats, rows: Ints, last: np.uint32, scale: float, k0: np.uint64, k1: np.uint64, out: Floats,
     start: int, stop: int,
 ) -> None:  # fmt: skip
-    width = x.shape[1]
-    blocks = (width + 3) // 4
-    # Whole registers: what is drawn past the last block is written over by the next stretch, or behind the columns.
-    drawn = (blocks + 15) // 16 * 16
-    parts, words = np.empty((4, drawn), np.uint32), np.empty(3 * blocks + drawn, np.uint32)
-    zero, nothing = np.uint64(0), x.dtype.type(0)
+    width, nothing = x.shape[1], x.dtype.type(0)
+    parts, words = room_for(width)
     for r in range(start, stop):
-        low, high = word(rows[r]), high_word(rows[r])
-        for c in range(drawn):
-            w0, w1, w2, w3 = philox4x32(np.uint64(c), low, high, zero, k0, k1)
-            parts[0, c] = w0
-            parts[1, c] = w1
-            parts[2, c] = w2
-            parts[3, c] = w3
-        for k in range(4):
-            for c in range(drawn):
-                words[k * blocks + c] = parts[k, c]
+        draw_row(rows[r], width, k0, k1, parts, words)
         for j in range(width):
             out[r, j] = x[r, j] * scale if words[j] <= last else nothing
 

@@ -37,6 +37,17 @@ def user_words(users: Tensor) -> tuple[Tensor, Tensor]:
     return users & _MASK, (users >> 32) & _MASK
 
 
+def row_words(rows: Tensor, columns: int, key: int) -> Tensor:
+    """Return a word for each of ``columns`` E of each id in ``rows``, Int64[n, E].
+
+    Column j of row r reads word j // q of the block of counter (j mod q, r low, r high, 0), q = ceil(E / 4): four
+    stretches of columns share the blocks of a row.
+    """
+    blocks = torch.arange(-(-columns // 4), device=rows.device)[None, :]
+    low, high = (word[:, None] for word in user_words(rows))
+    return torch.cat(philox4x32(blocks, low, high, 0, key), dim=1)[:, :columns]
+
+
 def uniform_double(first: Tensor, second: Tensor) -> Tensor:
     """Return 52-bit uniforms in the open interval (0, 1): ``(26 high bits, 26 high bits, one half) / 2**52``."""
     return ((((first >> 6) << 26) | (second >> 6)).double() + 0.5) * 2.0**-52
