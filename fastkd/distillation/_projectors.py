@@ -28,8 +28,6 @@ class Draw(NamedTuple):
 
     def dropout(self, x: Tensor, rate: float, name: str) -> Tensor:
         """Return ``x`` with a share ``rate`` of its values set to 0 and the rest scaled up."""
-        if rate == 0.0:
-            return x
         return ops.dropout(x, rate, seed=self.seeds.child(name).root, step=self.step, rows=self.rows)
 
 

@@ -46,14 +46,14 @@ def dropout(
     _check_count("step", step)
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
         raise ValueError(f"rate must be a number in [0, 1), got {rate!r}")
-    if rows is None:
-        rows = torch.arange(len(x), device=x.device)
-    else:
+    if rows is not None:
         check_ids("rows", rows, "n")
         check_rows("x", x, "rows", rows)
     chosen = choose("dropout", backend, x.device.type)
     if rate == 0:
         return x
+    if rows is None:
+        rows = torch.arange(len(x), device=x.device)
     kept: Tensor = _native(x, rows.long(), float(rate), seed, step, chosen)
     return kept
 

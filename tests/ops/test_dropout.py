@@ -148,6 +148,8 @@ def test_same_bits_for_any_number_of_threads(width, monkeypatch):
 def test_torch_sees_an_op():
     op, rows = torch.ops.fastkd.dropout.default, torch.arange(4)
     torch.library.opcheck(op, (torch.randn(4, 6).requires_grad_(), rows, 0.3, 1, 2, "numba"))
+    for backend in ("numba", "reference"):
+        torch.library.opcheck(op, (torch.randn(6, 4).T, rows, 0.3, 1, 2, backend))
     torch.compiler.reset()
 
     def square(x: torch.Tensor) -> torch.Tensor:
