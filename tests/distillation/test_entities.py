@@ -37,7 +37,19 @@ def test_each_id_once_with_the_weight_of_its_groups(first, second, reduction):
     assert torch.equal(padded.weights[: len(wanted)], found.weights)
 
 
+@settings(deadline=None, max_examples=60)
+@given(ids=st.lists(st.integers(-1, 40), max_size=30), far=st.sampled_from([0, 10**12]))
+def test_ids_of_one_group_are_marked_or_sorted_to_the_same_end(ids, far):
+    # With the far id their range is too wide to mark.
+    group = torch.tensor([*ids, *([far] if far else [])], dtype=torch.int64)
+    found = weighted_entities([group])
+    assert found.ids.dtype == torch.int64
+    assert found.ids.tolist() == sorted(set(group.tolist()))
+    assert found.weights.tolist() == [1.0] * len(found.ids)
+
+
 def test_groups_of_any_shape():
+    assert weighted_entities([torch.tensor([[3, 1], [1, 3]])]).ids.tolist() == [1, 3]
     found = weighted_entities([torch.tensor([3]), torch.tensor([[1, 3], [2, 1]])], factors=(1.0, 1.0))
     assert found.ids.tolist() == [1, 2, 3]
     assert found.weights.tolist() == [1.0, 1.0, 2.0]
