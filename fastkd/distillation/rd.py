@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,9 +85,10 @@ class RD(Windowed):
 
     rhat_r = floor((N - 1) #{d : s_d > s_{pi_r}} / n) + 1 from n items drawn uniformly, with replacement, from those the
     user has not touched; r and rhat both count from 1, as in the paper (its code counts both from 0, a later port mixes
-    the two). The sample belongs to (epoch, user) and is drawn where the batch lives, at the step: rows of one user
-    share it. Drawing for each row would need interactions x n ids; each row's sample has the same distribution, so the
-    expected gradient is the same. Weights are constants.
+    the two). The sample belongs to (epoch, user): rows of one user share it. On the CPU all are drawn when the epoch
+    begins, since a user comes in many batches; on a device at the step, where a draw costs less than keeping it.
+    Drawing for each row would need interactions x n ids; each row's sample has the same distribution, so the expected
+    gradient is the same. Weights are constants.
     """
 
     name: ClassVar[str] = "rd"
@@ -103,7 +105,8 @@ class RD(Windowed):
         memory = held(at.users, config.listed)
         if config.ranks == "sampled":
             step = step + scoring(at.batch_users, config.samples, at.dim, gradient=False)
-            return Cost(prepare=lists, step=step, every=0, memory=memory)
+            memory += held(at.users, config.samples)
+            return Cost(prepare=lists, refresh=storing(at.users, config.samples), step=step, memory=memory)
         found = ranking(at.users, at.items, at.dim) + storing(at.users, config.listed)
         return Cost(prepare=lists, refresh=found, every=config.update, step=step, memory=2 * memory)
 
@@ -116,11 +119,18 @@ class RD(Windowed):
         self._seed = self.seeds.key("rd/samples") >> 1
         shapes = {"ranks": tuple(self._ids.shape)} if self.config.ranks == "exact" else {}
         self._window = Window(self.name, self.config.update, shapes, device)
+        self._drawn: tuple[int, Tensor] | None = None
 
     def begin_epoch(self, epoch: int, student: Recommender) -> None:
-        """With exact ranks: rank the teacher's items by the student when its window is over."""
+        """Draw the samples, on the CPU; with exact ranks, rank the teacher's items by the student if it is time."""
         config = self.config
-        if config.ranks != "exact" or epoch < config.start_epoch or not self._window.due(epoch):
+        if epoch < config.start_epoch:
+            return
+        if config.ranks == "sampled":
+            if self._ids.device.type == "cpu":
+                self._drawn = epoch, self._draw_all(epoch)
+            return
+        if not self._window.due(epoch):
             return
         tables = student.frozen_tables()
         ranks = self._window.open(epoch)["ranks"]
@@ -150,10 +160,33 @@ class RD(Windowed):
         if self.config.ranks == "exact":
             return self._window["ranks"][users].to(torch.int64)
         n = self.config.samples
-        drawn = ops.sample_unobserved(self._train, users, n, seed=self._seed, epoch=epoch, validate=False)
-        others = ops.gather_dot(vectors, tables.items, drawn, validate=False).sort(dim=1).values
+        drawn = self._drawn[1][users] if self._drawn and self._drawn[0] == epoch else self._draw(users, epoch)
+        others = _ascending(ops.gather_dot(vectors, tables.items, drawn, validate=False))
         above = n - torch.searchsorted(others, scores, right=True)
         return (self._train.num_items - 1) * above // n + 1
+
+    def _draw(self, users: Tensor, epoch: int) -> Tensor:
+        """Return n untouched items for each of the ``users``, Int64[b, n]."""
+        return ops.sample_unobserved(
+            self._train, users, self.config.samples, seed=self._seed, epoch=epoch, validate=False
+        )
+
+    def _draw_all(self, epoch: int) -> Tensor:
+        """Return those of all users, Int32[U, n]."""
+        drawn = torch.empty(len(self._ids), self.config.samples, dtype=torch.int32)
+        for users in user_blocks(self, len(drawn), "drawing", width=self.config.samples):
+            drawn[users] = self._draw(users, epoch).to(torch.int32)
+        return drawn
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    """Return scores Float[B, n] with each row in ascending order.
+
+    On the CPU by numpy, whose sort is vectorised: 0.12 ms for 1,700 rows of 100 on one thread, where torch takes 8.
+    """
+    if scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
+        return scores.sort(dim=1).values
+    return torch.from_numpy(np.sort(scores.numpy(), axis=1))
 
 
 METHODS.add(RD.name, RD)

@@ -87,6 +87,15 @@ class TestRD(MethodContract):
         # Ranks estimated over N - 1 items stretch the 41 a user has not touched; a few draws tie with the item.
         assert ((many - 1) / 46 - (exact - 1) / 41).abs().max() < 0.05
 
+    def test_samples_kept_for_an_epoch_are_those_drawn_at_the_step(self):
+        # On the CPU the epoch's samples are kept, on a device they are drawn at the step.
+        world = self.started()
+        batch = world.batch(np.arange(50))
+        kept = world.loss(batch, epoch=0).kd
+        assert world.method._drawn[1].shape == (29, 30)
+        world.method._drawn = None
+        assert torch.equal(world.loss(batch, epoch=0).kd, kept)
+
     def test_positions_alone_before_the_start(self):
         late, now = self.started(start_epoch=3), self.started()
         batch = late.batch(np.arange(50))
