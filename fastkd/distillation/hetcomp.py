@@ -179,7 +179,8 @@ class HetComp(Method):
 
     def _reset(self) -> None:
         shape = (self._train.num_users, len(self._lists))
-        self._states, self._last = np.zeros(shape, dtype=np.int8), np.zeros(shape, dtype=np.float32)
+        # Distances as exact as they are computed: rounded ones would differ from those of a student who stood still.
+        self._states, self._last = np.zeros(shape, dtype=np.int16), np.zeros(shape, dtype=np.float64)
         self._moved_at, self._targets = -1, torch.empty(0)
 
     @property
@@ -216,14 +217,14 @@ class HetComp(Method):
                     last[:] = distance
                     continue
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    ratio = np.where(distance == 0, np.inf, last.astype(np.float64) / distance)
+                    ratio = np.where(distance == 0, np.inf, last / distance)
                 move = (states < len(lists) - 1) & ((ratio > threshold) | (ratio < 1))
                 states[move] += 1
                 last[move] = self._distance(best, lists[:, at], states)[move]
             if self.progress is not None:
                 self.progress("comparing with teachers' states", block.stop, users)
 
-    def _distance(self, best: Tensor, lists: Tensor, states: NDArray[np.int8]) -> NDArray[np.float64]:
+    def _distance(self, best: Tensor, lists: Tensor, states: NDArray[np.int16]) -> NDArray[np.float64]:
         """Return the distance to the state after each user's present one, the final one at most."""
         following = torch.from_numpy(np.minimum(states.astype(np.int64) + 1, len(lists) - 1))
         targets = lists[following, torch.arange(len(best)), : self.config.compare]
@@ -277,7 +278,7 @@ class HetComp(Method):
             got = list(state[name].shape) if name in state else "nothing"
             if got != list(self._states.shape):
                 raise CheckpointError(f"hetcomp state {name}: expected shape {list(self._states.shape)}, got {got}")
-        self._states, self._last = np.array(state["states"], np.int8), np.array(state["last"], np.float32)
+        self._states, self._last = np.array(state["states"], np.int16), np.array(state["last"], np.float64)
         self._moved_at = int(state["moved_at"].reshape(-1)[0])
 
 

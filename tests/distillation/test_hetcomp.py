@@ -109,7 +109,7 @@ class TestHetComp(MethodContract):
                     if epoch == 2:
                         last[user] = found
                     elif states[user] < 2:
-                        ratio = np.inf if found == 0 else np.float32(last[user]) / found
+                        ratio = np.inf if found == 0 else last[user] / found
                         if ratio > 1.05 * 0.995 ** (epoch // 2) or ratio < 1:
                             states[user] += 1
                             last[user] = distance(best, user, min(states[user] + 1, 2))
@@ -118,6 +118,17 @@ class TestHetComp(MethodContract):
             walked.append(sum(states))
             assert method._is_final is (round(float(np.mean(states)), 2) >= 2)
         assert walked[3] == 0 < walked[4] < walked[-1]
+
+    def test_nobody_moves_while_a_student_stands_still(self):
+        # The ratio of its distances is 1, neither above the threshold, while that is above 1, nor below 1.
+        world = self.world(update=1)
+        for epoch in range(10):
+            assert 1.05 * 0.995**epoch > 1
+            world.method.begin_epoch(epoch, world.student)
+        assert not world.method._states.any()
+        for epoch in range(10, 20):
+            world.method.begin_epoch(epoch, world.student)
+        assert world.method._states.all()
 
     def test_the_target_is_the_list_of_the_users_state(self):
         world = self.started()
