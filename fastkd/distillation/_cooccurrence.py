@@ -83,9 +83,13 @@ def _block(shared: Any, start: int, count: int, strongest: int) -> tuple[NDArray
     other = rows + start != columns
     rows, columns, times = rows[other], columns[other], shared.data[other].astype(np.int64)
     most = int(times.max(initial=0))
-    # One key sorts a row's neighbours: most shared first, then the lower id.
-    keys = np.sort((rows * (most + 1) + (most - times)) * count + columns)
-    rows, columns = keys // count // (most + 1), keys % count
+    # A row's neighbours: most shared first, then the lower id. One key sorts them, where it fits.
+    if (int(rows.max(initial=0)) + 1) * (most + 1) * count < 1 << 63:
+        keys = np.sort((rows * (most + 1) + (most - times)) * count + columns)
+        rows, columns = keys // count // (most + 1), keys % count
+    else:
+        order = np.lexsort((columns, -times, rows))
+        rows, columns = rows[order], columns[order]
     kept = np.arange(len(rows)) - np.searchsorted(rows, rows) < strongest
     return rows[kept] + start, columns[kept]
 

@@ -29,7 +29,8 @@ def weighted_entities(
 
     weight(e) = sum over the groups g that hold e of factor_g, with ``reduction="mean"`` of factor_g / (number of
     distinct ids in g). So an id that two groups hold is computed once and counted twice. ``groups``: Int64 tensors
-    of any shape. Nothing depends on the order of ids within a group, and no host sync happens off the CPU.
+    of any shape. Nothing depends on the order of ids within a group, and no host sync happens off the CPU. Among
+    several groups a negative id is padding: it has weight 0, id 0, and is not counted.
     """
     if len(groups) == 1 and groups[0].device.type == "cpu":
         ids = _distinct(groups[0])
@@ -71,10 +72,10 @@ def padded_entities(
     starts[1:] = ordered[1:] != ordered[:-1]
     slots = starts.cumsum(0) - 1
     # Equal slots receive equal values, so the order of writes does not matter.
-    ids = torch.zeros_like(ordered).scatter_(0, slots, ordered)
+    ids = torch.zeros_like(ordered).scatter_(0, slots, ordered.clamp(min=0))
     weights = torch.zeros(len(ordered), device=ordered.device)
     for g, factor in enumerate(factors):
-        member = (tags[order] == g).to(torch.float32)
+        member = ((tags[order] == g) & (ordered >= 0)).to(torch.float32)
         present = torch.zeros_like(weights).scatter_reduce_(0, slots, member, "amax")
         weights += present * factor / (present.sum().clamp(min=1.0) if reduction == "mean" else 1.0)
     return Entities(ids, weights), slots[-1] + 1

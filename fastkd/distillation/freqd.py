@@ -174,9 +174,10 @@ class FreqD(Method):
 
     def _guess(self, kind: Kind, ids: Tensor, near: Neighbourhood, step: Step) -> Tensor:
         """Return the student's side, Float[n, T]."""
-        x = step.tables.users if kind == "user" else step.tables.items
-        local, nodes = near, None
-        if near.rows is not None:
+        if near.rows is None:
+            x = step.tables.users if kind == "user" else step.tables.items
+            local, nodes = near, None
+        else:
             # Only what the filter reads: the rows and their neighbours, each once.
             reached, places = torch.unique(torch.cat([near.rows, near.graph.neighbours]), return_inverse=True)
             x, nodes, count = student_rows(kind, step.tables, reached), reached, len(near.rows)

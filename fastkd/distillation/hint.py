@@ -126,13 +126,15 @@ class Hint(Method):
         reduction = self.config.reduction
         if self.config.entities == "batch":
             return members_of(kind, step.batch, reduction)
-        table = step.tables.users if kind == "user" else step.tables.items
-        rows = min(len(step.batch.users), len(table))
+        # Not the length of a table: some students would make it, user by user.
+        tables = step.tables
+        count = tables.num_users if kind == "user" else tables.num_items
+        rows = min(len(step.batch.users), count)
         # On the host, where drawing without replacement does not touch the whole table.
-        drawn = self.seeds.numpy(f"hint/{kind}", step.step).choice(len(table), rows, replace=False, shuffle=False)
-        ids = torch.from_numpy(np.sort(drawn)).to(table.device, torch.int64, non_blocking=True)
+        drawn = self.seeds.numpy(f"hint/{kind}", step.step).choice(count, rows, replace=False, shuffle=False)
+        ids = torch.from_numpy(np.sort(drawn)).to(tables.device, torch.int64, non_blocking=True)
         share = 1.0 / max(rows, 1) if reduction == "mean" else 1.0
-        return Entities(ids, torch.full((rows,), share, device=table.device))
+        return Entities(ids, torch.full((rows,), share, device=tables.device))
 
     def optimizer_groups(self) -> list[OptimizerGroup]:
         """Return the projectors' parameters, trained at the student's rate and decay."""

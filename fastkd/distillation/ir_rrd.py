@@ -130,33 +130,37 @@ class IRRRD(Method):
     def cost(cls, config: IRRRDConfig, at: Shape) -> Cost:
         """Return the cost: the teacher ranks both ways; the item side has a list for each item of the user side's."""
         drawn, item_drawn = config.ranked + config.unranked, config.item_ranked + config.item_unranked
-        items = distinct(at.batch_users * drawn, at.items)
-        items = min(items, config.items_per_step or items)
-        both_ways = ranking(at.users, at.items, at.teacher_dim) + ranking(at.items, at.users, at.teacher_dim)
-        return Cost(
-            prepare=both_ways + storing(at.users, config.top) + storing(at.items, config.item_top),
-            refresh=storing(at.users, drawn) + storing(at.items, item_drawn),
-            step=scoring(at.batch_users, drawn, at.dim) + scoring(items, item_drawn, at.dim),
-            memory=held(at.users, config.top + drawn) + held(at.items, config.item_top + item_drawn),
-        )
+        lists = ranking(at.users, at.items, at.teacher_dim) + storing(at.users, config.top)
+        draws, step = storing(at.users, drawn), scoring(at.batch_users, drawn, at.dim)
+        memory = held(at.users, config.top + drawn)
+        if config.item_weight > 0:
+            items = distinct(at.batch_users * drawn, at.items)
+            items = min(items, config.items_per_step or items)
+            lists = lists + ranking(at.items, at.users, at.teacher_dim) + storing(at.items, config.item_top)
+            draws, step = draws + storing(at.items, item_drawn), step + scoring(items, item_drawn, at.dim)
+            memory += held(at.items, config.item_top + item_drawn)
+        return Cost(prepare=lists, refresh=draws, step=step, memory=memory)
 
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
-        """Rank items for users and users for items, once; a teacher of lists is refused."""
+        """Rank items for users and, unless ``item_weight`` is 0, users for items, once; that needs vectors."""
         config, seeds = self.config, self.seeds
         same_shape(teacher, student, train)
-        turned, seen = flipped(teacher), train.transpose()
-        host = torch.device("cpu")
+        host, self._device = torch.device("cpu"), device_of(student)
         top = teacher_ids(self, teacher, config.top, train, host)
         self._users = Side(top, train, (config.ranked, config.unranked), config.temperature, seeds, "rrd")
-        top = teacher_ids(self, turned, config.item_top, seen, host, what="ranking users for items")
+        if config.item_weight == 0:
+            return
+        seen = train.transpose()
+        top = teacher_ids(self, flipped(teacher), config.item_top, seen, host, what="ranking users for items")
         counts = (config.item_ranked, config.item_unranked)
         self._items = Side(top, seen, counts, config.item_temperature, seeds, "ir_rrd/items")
-        self._device = device_of(student)
 
     def begin_epoch(self, epoch: int, student: Recommender) -> None:
         """Draw the lists of both sides: a pure function of (seeds, epoch, row, slot)."""
         how, device = self.config.interesting, self._device
         self._ranked, self._unranked = (x.to(device) for x in self._users.draw(epoch, how))
+        if self.config.item_weight == 0:
+            return
         self._item_ranked, self._item_unranked = (x.to(device) for x in self._items.draw(epoch, how))
         if self.config.items_per_step is not None:
             ids = np.arange(len(self._item_ranked))
@@ -174,6 +178,8 @@ class IRRRD(Method):
             tables.user_vectors(users), tables.items, ranked, unranked, validate=False, sparse_grad=tables.sparse
         )
         by_users = reduced(per_user, weights, config.reduction)
+        if config.item_weight == 0:
+            return LossParts(kd=config.weight * by_users, parts={"ir_rrd_users": by_users.detach()})
         items, item_weights = self._items_of(listed([ranked.long(), unranked.long()]), step.step)
         rows, none = items.clamp(min=0), (items < 0).unsqueeze(1)
         per_item = ops.relaxed_ranking_from_embeddings(

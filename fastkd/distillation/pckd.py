@@ -130,11 +130,11 @@ class PCKD(Windowed):
         self._lists, self._pairs = None, None
         if config.regulariser != "pair":
             self._lists = self._drawn(config.listed, "list", epoch)
-        if config.regulariser != "list":
+        if config.regulariser == "pair":
             self._pairs = self._drawn(2, "pair", epoch)
         if config.regulariser == "hybrid":
-            assert self._pairs is not None
-            self._pairs[:, 1] = self._uniform(epoch)
+            # One item and not the better of two: draws come in the list's order.
+            self._pairs = torch.cat([self._drawn(1, "pair", epoch), self._uniform(epoch).unsqueeze(1)], 1)
 
     def _drawn(self, columns: int, what: str, epoch: int) -> Tensor:
         """Return Int32[U, columns] drawn without replacement from the guide's lists, -1 where there are too few."""

@@ -24,8 +24,7 @@ from fastkd.distillation.refresh import teacher_ids, user_blocks
 from fastkd.models.list_teacher import ListTeacher
 from fastkd.models.pairs import PairTables
 from fastkd.models.protocol import Recommender
-from fastkd.models.teacher import EmbeddingTeacher, Teacher
-from fastkd.models.teacher_group import StoredTeacher
+from fastkd.models.teacher import Teacher
 from fastkd.sampling import NegativeSampler
 
 
@@ -118,7 +117,7 @@ class PRMKD(Method):
         """Keep the teachers; with ``listed`` > 0 rank the catalogue once with each of them."""
         config = self.config
         same_shape(teacher, student, train)
-        self._members = tuple(_at_hand(member.checkpoints[-1]) for member in teacher.members)
+        self._members = tuple(member.checkpoints[-1].at_hand() for member in teacher.members)
         for option in ("teacher_temperatures", "priors"):
             given = getattr(config, option)
             if len(given) not in (1, len(self._members)):
@@ -210,14 +209,6 @@ class PRMKD(Method):
             )
         loss = config.temperature**2 * ((crossed - self._entropy[users]) * weights).sum()
         return LossParts(kd=config.weight * loss, parts={"prm_kd": loss.detach()})
-
-
-def _at_hand(teacher: Teacher) -> Teacher:
-    """Return the teacher with its vectors in memory: one that reads its file each time would do so for every block."""
-    if not isinstance(teacher, StoredTeacher):
-        return teacher
-    tables = teacher.tables()
-    return EmbeddingTeacher(tables.users, tables.items)
 
 
 METHODS.add(PRMKD.name, PRMKD)

@@ -63,7 +63,7 @@ def teacher_ids(
 def _ranked(
     method: Method, teacher: Teacher, k: int, exclude: Interactions | None, what: str
 ) -> Iterator[tuple[slice, TopKLists]]:
-    width = min(k, teacher.num_items)
+    width, teacher = min(k, teacher.num_items), teacher.at_hand()
     for users in user_blocks(method, teacher.num_users, what, width=k):
         rows = range(int(users[0]), int(users[-1]) + 1)
         yield slice(rows.start, rows.stop), teacher.lists(width, exclude, users=rows)

@@ -135,7 +135,7 @@ class UnKD(Method):
         """Rank each popularity group once with the teacher, Int32[U, top] a group, in blocks of users."""
         same_shape(teacher, student, train)
         config, counts = self.config, train.item_counts()
-        groups = popularity_groups(counts, config.groups)
+        groups, teacher = popularity_groups(counts, config.groups), teacher.at_hand()
         self._drawn = group_pairs(counts, groups, config.pairs, config.tilt)
         self._lists: list[Tensor] = []
         for at, group in enumerate(groups):

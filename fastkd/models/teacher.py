@@ -80,6 +80,10 @@ class Teacher(ABC):
         """
         raise TeacherError(f"{type(self).__name__} ranks, but gives no scores of chosen items, which this needs")
 
+    def at_hand(self) -> Teacher:
+        """Return the same teacher for a sweep over blocks of users: one kept in a file is read, once."""
+        return self
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash of what the teacher knows, for caches."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastkd.core.errors import TeacherError
 from fastkd.core.interactions import Interactions
 from fastkd.models.protocol import Recommender, Tables
-from fastkd.models.teacher import Ids, TablesTeacher, Teacher, TopKLists, content_hash
+from fastkd.models.teacher import EmbeddingTeacher, Ids, TablesTeacher, Teacher, TopKLists, content_hash
 from fastkd.models.teacher_consensus import rank_consensus
 from fastkd.models.teacher_files import read_tables
 
@@ -31,6 +31,11 @@ class StoredTeacher(TablesTeacher):
         """Read and return the vectors."""
         tables = read_tables([self.path], num_users=self.num_users, num_items=self.num_items)
         return Tables(tables.users.to(self.device), tables.items.to(self.device))
+
+    def at_hand(self) -> EmbeddingTeacher:
+        """Return the teacher with its vectors in memory."""
+        tables = self.tables()
+        return EmbeddingTeacher(tables.users, tables.items)
 
 
 class TeacherTrajectory(Teacher):
@@ -67,6 +72,10 @@ class TeacherTrajectory(Teacher):
     def model(self) -> Recommender:
         """Return the finished state's model."""
         return self._checkpoints[-1].model
+
+    def at_hand(self) -> Teacher:
+        """Return the finished state, in memory."""
+        return self._checkpoints[-1].at_hand()
 
     def fingerprint(self) -> str:
         """Return a hash of all states."""
@@ -113,6 +122,10 @@ class TeacherGroup(Teacher):
     def model(self) -> Recommender:
         """Refuse: there is no one model."""
         raise TeacherError(f"{self._what()} is no live model; this method trains its teacher: {_REMEDY}")
+
+    def at_hand(self) -> TeacherGroup:
+        """Return the group of the members, in memory."""
+        return TeacherGroup([member.at_hand() for member in self._members])
 
     def fingerprint(self) -> str:
         """Return a hash of all members."""

@@ -106,7 +106,9 @@ def _gram(s: Tensor, t: Tensor, weights: Tensor | None) -> Distance:
 
     # The smaller of the two Gram matrices of the teacher has the same norm.
     own = power(t, t) if t.shape[1] <= len(t) else power(t.T, t.T)
-    return Distance((own + power(s, s) - 2.0 * power(t, s)).clamp(min=0.0).to(s.dtype), pairs)
+    total = own + power(s, s) - 2.0 * power(t, s)
+    # The value alone: near a perfect student the sum ends below 0 by rounding, its gradient does not.
+    return Distance((total + (total.clamp(min=0.0) - total).detach()).to(s.dtype), pairs)
 
 
 def _by_group(s: Tensor, t: Tensor, w: Tensor, groups: Tensor, positive_only: bool) -> Distance:

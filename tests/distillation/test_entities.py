@@ -48,6 +48,15 @@ def test_ids_of_one_group_are_marked_or_sorted_to_the_same_end(ids, far):
     assert found.weights.tolist() == [1.0] * len(found.ids)
 
 
+def test_padding_among_groups_counts_for_nothing():
+    groups = [torch.tensor([4, 1, 4]), torch.tensor([[-1, 4], [2, -1]])]
+    for reduction, wanted in (("sum", {1: 0.5, 2: 0.25, 4: 0.75}), ("mean", {1: 0.25, 2: 0.125, 4: 0.375})):
+        found = weighted_entities(groups, factors=(0.5, 0.25), reduction=reduction)
+        assert (found.ids >= 0).all()
+        real = found.weights > 0
+        assert dict(zip(found.ids[real].tolist(), found.weights[real].tolist(), strict=True)) == wanted
+
+
 def test_groups_of_any_shape():
     assert weighted_entities([torch.tensor([[3, 1], [1, 3]])]).ids.tolist() == [1, 3]
     found = weighted_entities([torch.tensor([3]), torch.tensor([[1, 3], [2, 1]])], factors=(1.0, 1.0))

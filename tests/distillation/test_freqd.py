@@ -5,6 +5,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from fastkd import Interactions, Seeds
 from fastkd.core.errors import ConfigError
@@ -121,6 +122,15 @@ def test_the_graph_is_that_of_the_definition(strongest, paths, monkeypatch):
         found = dense_of(cooccurrence_graph(train, strongest))
         np.testing.assert_allclose(found, by_hand(train, strongest), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(found, found.T)
+
+
+def test_neighbours_are_ordered_where_no_key_holds_them():
+    # (last row + 1) (most + 1) entities is past 2^63.
+    rows, columns = np.array([0, 0, 0, 2_999_999, 2_999_999]), np.array([9, 5, 7, 8, 4])
+    shared = sparse.coo_array((np.array([1, 3, 3, 100_000, 1]), (rows, columns)), shape=(3_000_000, 10**8))
+    starts, neighbours = _cooccurrence._block(shared, 10, 10**8, 2)
+    assert starts.tolist() == [10, 10, 3_000_009, 3_000_009]
+    assert neighbours.tolist() == [5, 7, 8, 4]
 
 
 def test_a_graph_of_strangers_is_empty():

@@ -45,6 +45,8 @@ class TestIRRRD(MethodContract):
         ours = world.loss(batch).kd.item()
         world.method = plain
         assert ours == world.loss(batch).kd.item()
+        lists = self.started(item_weight=0.0, source="lists")
+        assert lists.loss(batch).kd.item() == ours
 
     def test_item_lists_hold_the_right_users(self):
         world = self.world()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from fastkd import Seeds
 from fastkd.distillation import build_method, entities
 from fastkd.distillation.entities import Entities
-from fastkd.models import EmbeddingTeacher, ModelConfig, build_model
+from fastkd.models import ModelConfig, ModelTeacher, build_model
 from tests.contracts.interactions import random_interactions
 from tests.contracts.method_contract import MethodContract
 from tests.contracts.method_world import World
@@ -24,6 +26,9 @@ CASES = {
     "freqd": {"dropout": 0.0, "edge_dropout": 0.0, "experts": 1},
     "prm_kd": {"listed": 4, "drawn": 5, "positives": 2},
 }
+
+OTHERS = ("kd_ce", "rd", "cd", "rrd", "ir_rrd", "bd", "dcd", "unkd", "hetcomp", "rce_kd", "hint", "de+rrd")
+"""With default options."""
 
 
 def padded_entities(groups, *, factors=(1.0,), reduction="sum"):
@@ -62,14 +67,29 @@ def test_empty_slots_change_nothing(name, reduction, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_negative_that_is_padding_is_no_entity(name, reduction):
+    contract = MethodContract()
+    contract.name, contract.options = name, CASES[name]
+    world = contract.started(reduction=reduction)
+    batch = world.batch(np.arange(60))
+    alone = dataclasses.replace(batch, negatives=batch.negatives[:, :1])
+    padded = dataclasses.replace(batch, negatives=batch.negatives.clone())
+    padded.negatives[:, 1] = -1
+    wanted, found = (world.loss(b) for b in (alone, padded))
+    for key, value in wanted.parts.items():
+        assert found.parts[key].item() == pytest.approx(value.item(), rel=1e-5), key
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("epoch", [0, 5])
-@pytest.mark.parametrize("name", [*CASES, "de+rrd"])
-def test_no_step_waits_for_the_device(name, epoch):
+@pytest.mark.parametrize(("name", "options"), [*CASES.items(), *((name, {}) for name in OTHERS)])
+def test_no_step_waits_for_the_device(name, options, epoch):
     data = random_interactions(29, 47, 6)
     student = build_model(ModelConfig(dim=3, init_std=0.3), data, Seeds(11)).to("cuda")
-    teacher = EmbeddingTeacher(torch.randn(29, 8, device="cuda"), torch.randn(47, 8, device="cuda"))
-    method = build_method(name, CASES.get(name, {}), Seeds(0))
+    teacher = ModelTeacher(build_model(ModelConfig(dim=8, init_std=0.6), data, Seeds(7)).to("cuda"))
+    method = build_method(name, options, Seeds(0))
     method.prepare(teacher, student, data, epochs=6)
     method.begin_epoch(epoch, student)
     world = World(data, student, teacher, method, Seeds(0))

@@ -108,12 +108,19 @@ class TestPCKD(MethodContract):
         assert counts.sum() == 40 * 29 * 3
         assert (np.diff(counts[::3]) < 0).all()
 
-    def test_the_other_item_of_a_hybrid_pair_is_uniform(self):
-        world = self.world(regulariser="hybrid")
-        drawn = []
+    def test_the_items_of_a_hybrid_pair_are_one_of_the_best_and_a_uniform_one(self):
+        world = self.world(regulariser="hybrid", guide="teacher", top=10, listed=3, sharpness=5.0)
+        drawn, places = [], np.zeros(10)
         for epoch in range(60):
             world.method.begin_epoch(epoch, world.student)
             drawn.append(world.method._pairs[:, 1].numpy())
+            at = (world.method._top == world.method._pairs[:, :1]).nonzero()
+            assert len(at) == 29
+            places += np.bincount(at[:, 1].numpy(), minlength=10)
+        # Chi-square with 9 degrees of freedom: its 0.999 quantile is 27.9. The better of two draws has 2 p_1 first.
+        wanted = np.exp(-np.arange(1, 11) / 5.0)
+        wanted *= places.sum() / wanted.sum()
+        assert ((places - wanted) ** 2 / wanted).sum() < 27.9
         counts = np.bincount(np.concatenate(drawn), minlength=47)
         # Chi-square with 46 degrees of freedom: its 0.999 quantile is 81.
         assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 81

@@ -59,6 +59,21 @@ def test_rrd_is_the_loss_of_the_scores(name):
     assert sum(float(p.grad.abs().sum()) for p in student.parameters() if p.grad is not None) > 0
 
 
+@pytest.mark.parametrize("name", ["hint", "de", "phr", "ftd", "htd", "freqd", "rrd"])
+def test_only_users_at_work_are_encoded(name):
+    data = tiny_data()
+    student, method = student_of("sasrec", data).eval(), build_method(name, {}, Seeds(0))
+    method.prepare(teacher_of(data), student, data.train, epochs=1)
+    method.begin_epoch(0, student)
+    batch, tables, encoded = RecommenderContract().batch(data.train), student.tables(), set()
+    few = type(batch)(*(getattr(batch, f.name)[:3] for f in dataclasses.fields(batch)[:4]))
+    encode = tables._encode
+    tables._encode = lambda users: encoded.update(users.tolist()) or encode(users)
+    method.loss(Step(few, tables, 0, 0, lambda *_: torch.zeros(())))
+    # FreqD also reads the 5 nearest of each.
+    assert 0 < len(encoded) <= (3 * 6 if name == "freqd" else 3) < data.train.num_users
+
+
 def test_rrd_reads_no_more_slots_than_the_batch_has_users(monkeypatch):
     data = tiny_data()
     student, method = student_of("sasrec", data).eval(), build_method("rrd", {"top": 20, "ranked": 5}, Seeds(0))

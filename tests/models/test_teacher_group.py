@@ -88,6 +88,20 @@ def test_stored_vectors_are_read_when_asked_for(train, tmp_path):
         StoredTeacher(tmp_path / "t.safetensors", num_users=13, num_items=31)
 
 
+def test_a_stored_teacher_at_hand_is_read_once(train, tmp_path, monkeypatch):
+    save_tables(tmp_path / "t.safetensors", live(train).tables())
+    stored = StoredTeacher(tmp_path / "t.safetensors", num_users=13, num_items=30)
+    whole = TeacherGroup([TeacherTrajectory([live(train, 1), stored]), live(train, 2)])
+    wanted, reads = whole.lists(5, train), []
+    monkeypatch.setattr(StoredTeacher, "tables", lambda self, read=StoredTeacher.tables: reads.append(1) or read(self))
+    at_hand = whole.at_hand()
+    for users in (range(4), range(4, 13)):
+        found = at_hand.lists(5, train, users=users)
+        assert torch.equal(found.ids, wanted.ids[users.start : users.stop])
+    assert len(reads) == 1
+    assert live(train).at_hand().lists(5, train).ids.tolist() == stored.lists(5, train).ids.tolist()
+
+
 @pytest.mark.parametrize("source", ["vectors", "lists"])
 def test_lists_of_some_users_among_some_items(train, source):
     teacher = live(train)
