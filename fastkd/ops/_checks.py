@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fastkd.core.errors import ConfigError
 from fastkd.ops._library import needs_gradient
 
 IDS = (torch.int64, torch.int32)
@@ -16,6 +18,14 @@ def check_float(name: str, tensor: Tensor, axes: str) -> None:
     if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dim() == axes.count(" ") + 1:
         return
     _refuse(name, tensor, f"Float[{axes}]", isinstance(tensor, Tensor) and tensor.is_floating_point())
+
+
+def check_seed(seed: object) -> None:
+    """Refuse a root seed that is none, in the words of :class:`fastkd.Seeds`; a trace may have a symbol for it."""
+    if isinstance(seed, torch.SymInt):
+        return
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+        raise ConfigError(f"seed must be an integer in [0, 2**63), got {seed!r}")
 
 
 def check_ids(name: str, tensor: Tensor, axes: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastkd.core.errors import BackendError
 from fastkd.ops._dispatch import choose, kernel
@@ -65,6 +66,16 @@ def record(function: type[torch.autograd.Function], *args: Any) -> Any:
     if torch._C._are_functorch_transforms_active():
         return function.apply(*args)  # type: ignore[no-untyped-call]
     return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
+
+
+def unwatched(*tensors: Tensor | None) -> bool:
+    """Return whether nobody would miss torch's operators: no mode, tensor subclass, ``torch.func`` or forward mode."""
+    return (
+        all(tensor is None or type(tensor) in _PLAIN for tensor in tensors)
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+    )
 
 
 def quick(op: Op, implementation: Op) -> Op:
@@ -127,12 +138,16 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
-    """Return whether autograd records a call with these tensors."""
+    """Return whether autograd records a call with these tensors, or forward mode would carry their tangents on."""
     if torch.is_grad_enabled():
         for tensor in tensors:
             if tensor is not None and tensor.requires_grad:
                 return True
-    return False
+    # Below autograd a tangent would be lost without a word; an ``autograd.Function`` without one refuses it.
+    return forward_ad._current_level >= 0 and any(
+        tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+        for tensor in tensors
+    )
 
 
 def define_row_loss(schema: str, *, differentiable: int) -> Callable[..., Tensor]:
@@ -184,7 +199,8 @@ def once(backward: Op) -> Op:
     def wrapper(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         with torch.no_grad():
             gradients = backward(ctx, *upstream)
-        if not torch.is_grad_enabled():
+        # The compiler refuses second derivatives by itself.
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return tuple(gradients)
         graph = [None if g is None else g.detach().requires_grad_() for g in gradients]
         return tuple(None if g is None else _Once.apply(g) for g in graph)  # type: ignore[no-untyped-call]

@@ -27,7 +27,7 @@ class MixtureTiles(torch.autograd.Function):
         x, first, second = _flat(x, w1, w2)
         for rows in stretches(len(x), b1.numel()):
             hidden = products.rows_by_rows(x[rows], first).add_(b1.flatten()).relu_()
-            hidden.view(-1, *b1.shape).mul_(gates[rows].unsqueeze(2))
+            hidden.view(len(hidden), *b1.shape).mul_(gates[rows].unsqueeze(2))
             products.rows_by_columns(hidden, second, y[rows], add=True)
         return y
 
@@ -43,7 +43,7 @@ class MixtureTiles(torch.autograd.Function):
             g, z = gradient[rows], gates[rows].unsqueeze(2)
             hidden = products.rows_by_rows(x[rows], first).add_(b1.flatten()).relu_()
             d_hidden = products.rows_by_rows(g, second)
-            by_expert, d_by_expert = (t.view(-1, *b1.shape) for t in (hidden, d_hidden))
+            by_expert, d_by_expert = (t.view(len(t), *b1.shape) for t in (hidden, d_hidden))
             d_gates[rows] += torch.linalg.vecdot(d_by_expert, by_expert)
             d_by_expert.mul_(z)
             d_hidden.mul_(hidden > 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.reference import dropout as reference
-from fastkd.ops._checks import check_float, check_ids, check_rows
+from fastkd.ops._checks import check_float, check_ids, check_rows, check_seed
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import below_autograd, define, launch, needs_gradient
 from fastkd.ops.sample_ranked import _check_count
@@ -50,10 +50,14 @@ def dropout(
         check_ids("rows", rows, "n")
         check_rows("x", x, "rows", rows)
     chosen = choose("dropout", backend, x.device.type)
+    check_seed(seed)
     if rate == 0:
         return x
     if rows is None:
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(x.shape[0], device=x.device)
+    if chosen == "reference" and not torch.compiler.is_compiling():
+        # Plain torch, for ``torch.func``.
+        return _launch(x, rows.long(), float(rate), seed, step, chosen)
     kept: Tensor = _native(x, rows.long(), float(rate), seed, step, chosen)
     return kept
 
@@ -73,10 +77,12 @@ class _Dropout(torch.autograd.Function):
         return _native(upstream, rows, *ctx.others), None, None, None, None, None
 
 
-def _launch(x: Tensor, rows: Tensor, rate: float, seed: int, step: int, backend: str) -> Any:
+def _launch(x: Tensor, rows: Tensor, rate: float, seed: int, step: int, backend: str) -> Tensor:
     run: Any = reference.dropout if backend == "reference" else launch("dropout", backend, x.device)
     # A rate just below 1 would round to nothing kept.
-    return run(x, rows, max(1, round((1.0 - rate) * 2**32)), 1.0 / (1.0 - rate), Seeds(seed).key("dropout", step))
+    below, scale = max(1, round((1.0 - rate) * 2**32)), 1.0 / (1.0 - rate)
+    kept: Tensor = run(x, rows, below, scale, Seeds(seed).key("dropout", step))
+    return kept
 
 
 def _autograd(x: Tensor, *others: Any) -> Any:

@@ -41,15 +41,17 @@ def expert_mixture(
         raise ValueError(f"gates must be [{len(x)}, {len(w1)}] (rows, experts), got {list(gates.shape)}")
     if backend != "auto" and choose("expert_mixture", backend, x.device.type) == "reference":
         return reference.expert_mixture(x, w1, b1, w2, b2, gates)
-    if negligible > 0 and x.device.type == "cpu" and len(w1) > 1:
+    # A trace would hold the gates' counts of its example.
+    if negligible > 0 and x.device.type == "cpu" and len(w1) > 1 and not torch.compiler.is_compiling():
         kept = gates.detach() > negligible
         if int(kept.sum()) < _FEW * kept.numel():
             return _of_few(x, w1, b1, w2, b2, gates, kept)
-        if not torch.is_autocast_enabled("cpu") and x.dtype == w1.dtype == gates.dtype:
+        same = all(t.dtype == x.dtype for t in (w1, b1, w2, b2, gates))
+        if same and not torch.is_autocast_enabled("cpu"):
             mixed: Tensor = MixtureTiles.apply(x, w1, b1, w2, b2, gates)  # type: ignore[no-untyped-call]
             return mixed
     hidden = torch.relu(functional.linear(x, w1.flatten(0, 1), b1.flatten()))
-    weighted = hidden.view(-1, *b1.shape) * gates.unsqueeze(2)
+    weighted = hidden.view(len(x), *b1.shape) * gates.unsqueeze(2)
     return torch.addmm(gates @ b2, weighted.flatten(1), w2.flatten(0, 1))
 
 

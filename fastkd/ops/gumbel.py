@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.reference import gumbel as reference
-from fastkd.ops._checks import check_ids
+from fastkd.ops._checks import check_ids, check_seed
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define, launch
 from fastkd.ops.sample_ranked import _check_count
@@ -38,6 +38,7 @@ def gumbel(rows: Tensor, columns: int, *, seed: int, step: int, backend: str = "
     check_ids("rows", rows, "n")
     _check_count("columns", columns)
     _check_count("step", step)
+    check_seed(seed)
     chosen = choose("gumbel", backend, rows.device.type)
     drawn: Tensor = _native(rows.long(), columns, seed, step, chosen)
     return drawn

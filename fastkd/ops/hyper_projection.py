@@ -37,7 +37,7 @@ def hyper_projection(
     _check(x, context, w1, b1, w2, b2)
     if backend != "auto" and choose("hyper_projection", backend, x.device.type) == "reference":
         return reference.hyper_projection(x, context, w1, b1, w2, b2)
-    own = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and kernel("_matmul", "numba").makes(x, w2)
+    own = _is_ours(x, w1, b1, w2, b2)
     if len(x) * len(w2) <= _KEPT and not own:
         return reference.hyper_projection(x, context, w1, b1, w2, b2)
     hidden = torch.relu(functional.linear(context, w1, b1))
@@ -48,6 +48,12 @@ def hyper_projection(
     return mapped
 
 
+def _is_ours(x: Tensor, *others: Tensor) -> bool:
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    return bool(kernel("_matmul", "numba").makes(x, *others))
+
+
 class _Mapped(torch.autograd.Function):
     """``y_n = reshape(W2 h_n + b2, T, S) x_n``, the maps of a stretch of rows at a time."""
 
@@ -56,7 +62,7 @@ class _Mapped(torch.autograd.Function):
         ctx.save_for_backward(x, hidden, w2, b2)
         y = x.new_empty(len(x), len(w2) // x.shape[1])
         for rows in _stretches(len(x), len(w2)):
-            maps = _maps(hidden[rows], w2, b2).view(-1, y.shape[1], x.shape[1])
+            maps = _maps(hidden[rows], w2, b2).view(len(hidden[rows]), y.shape[1], x.shape[1])
             y[rows] = torch.bmm(maps, x[rows].unsqueeze(2)).squeeze(2)
         return y
 
@@ -69,9 +75,9 @@ class _Mapped(torch.autograd.Function):
         d_w2, d_b2 = torch.zeros_like(w2), torch.zeros_like(b2)
         for rows in _stretches(len(x), len(w2)):
             g, h = gradient[rows], hidden[rows]
-            maps = _maps(h, w2, b2).view(len(g), -1, x.shape[1])
+            maps = _maps(h, w2, b2).view(len(g), g.shape[1], x.shape[1])
             d_x[rows] = torch.bmm(maps.transpose(1, 2), g.unsqueeze(2)).squeeze(2)
-            d_maps = torch.bmm(g.unsqueeze(2), x[rows].unsqueeze(1), out=maps).view(len(g), -1)
+            d_maps = torch.bmm(g.unsqueeze(2), x[rows].unsqueeze(1), out=maps).view(len(g), len(w2))
             if x.device.type == "cpu":
                 products = kernel("_matmul", "numba")
                 products.rows_by_columns(d_maps, w2, d_hidden[rows], add=False)

@@ -10,6 +10,7 @@ from torch import Tensor
 from fastkd.kernels.reference import linear as reference
 from fastkd.ops._checks import check_device, check_float
 from fastkd.ops._dispatch import choose, kernel
+from fastkd.ops._library import unwatched
 
 _SMALL = 1 << 22
 """Multiplications below which torch's product is called: ours gains less than a call costs."""
@@ -33,8 +34,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, backend: st
 
 
 def _is_ours(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    # First, so that an exported program may have any number of rows.
-    if torch.compiler.is_compiling():
+    # First, so that an exported program may have any number of rows. Whoever watches torch's operators (a dispatch
+    # mode, a tensor subclass, ``torch.func``) or wants tangents sees them.
+    if torch.compiler.is_compiling() or not unwatched(x, weight, bias):
         return False
     return (
         x.device.type == "cpu"
@@ -48,7 +50,8 @@ def _is_ours(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        need_x, need_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
         y = x.new_empty(len(x), len(weight))
         if bias is not None:
             y.copy_(bias)
@@ -66,10 +69,10 @@ class _Linear(torch.autograd.Function):
             return gradient @ weight if need_x else None, gradient.T @ x if need_weight else None, d_bias
         products, gradient, d_x, d_weight = kernel("_matmul", "numba"), gradient.contiguous(), None, None
         if need_x:
-            d_x = torch.empty_like(x)
+            d_x = gradient.new_empty(len(gradient), weight.shape[1])
             products.rows_by_columns(gradient, weight, d_x, add=False)
         if need_weight:
-            d_weight = torch.zeros_like(weight)
+            d_weight = gradient.new_zeros(gradient.shape[1], x.shape[1])
             products.add_columns_by_columns(gradient, x, d_weight)
         return d_x, d_weight, d_bias
 

@@ -105,7 +105,7 @@ def _check(users: Tensor, items: Tensor, k: int, exclude: Interactions | None, i
 
 def check_k(k: int, num_items: int) -> None:
     """Refuse a list length that is no integer in [0, num_items]."""
-    if isinstance(k, bool) or not isinstance(k, int):
+    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
         raise TypeError(f"k must be an integer, got {k!r}")
     if not 0 <= k <= num_items:
         raise ValueError(f"k must be in [0, {num_items}] for a catalogue of {num_items} items, got {k}")

@@ -157,6 +157,9 @@ def _step(function: str) -> Any:
         tensors, numbers = values[: -len(names)], dict(zip(names, values[-len(names) :], strict=True))
         with torch.no_grad():
             launch("row_update", backend, args[0].device, function)(*(t.detach() for t in tensors), **numbers)
+        # Kernels write past torch, which could not tell that a graph made before has lost its values.
+        weight, _, _, *state = tensors
+        torch.autograd.graph.increment_version([weight, *state])
 
     return implementation
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from fastkd.core.errors import did_you_mean
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.reference import sample_positions as reference
+from fastkd.ops._checks import check_seed
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define, launch
 from fastkd.ops.sample_ranked import _check_count, _lengths, _users
@@ -55,6 +56,7 @@ def sample_positions(
     """
     _check_count("n", n)
     _check_count("epoch", epoch)
+    check_seed(seed)
     if law not in reference.LAWS:
         raise ValueError(f"unknown law {law!r}.{did_you_mean(str(law), reference.LAWS)} Known: {reference.LAWS}")
     if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 < decay < math.inf:

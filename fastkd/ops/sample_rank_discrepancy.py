@@ -12,6 +12,7 @@ from fastkd.core.seeds import Seeds
 from fastkd.kernels._discrepancy import rule
 from fastkd.kernels.reference import sample_rank_discrepancy as reference
 from fastkd.kernels.reference._ranking import excluded_items
+from fastkd.ops._checks import check_seed
 from fastkd.ops._discrepancy_checks import (
     Direction,
     Side,
@@ -112,6 +113,7 @@ def sample_rank_discrepancy(
     teacher, student = plain(teacher), plain(student)
     check_sides(teacher, student, exclude)
     check_options(direction, epsilon, epoch, rank_sign)
+    check_seed(seed)
     device = (teacher if isinstance(teacher, Tensor) else teacher[0]).device
     ids = check_users(users, exclude.num_users, device)
     counted = ids if counters is None else check_counters(counters, users, exclude.num_users, device)

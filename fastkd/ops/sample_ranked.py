@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.reference import sample_ranked as reference
-from fastkd.ops._checks import check_device, check_ids
+from fastkd.ops._checks import check_device, check_ids, check_seed
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define, launch
 
@@ -53,6 +53,7 @@ def sample_ranked(
     """
     _check_count("n", n)
     _check_count("epoch", epoch)
+    check_seed(seed)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not temperature > 0:
         raise ValueError(f"temperature must be a number above 0, got {temperature!r}")
     ids = _users(users)
@@ -97,7 +98,7 @@ def _check_not_negative(name: str, values: Tensor, why: str) -> None:
 
 
 def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)) or value < 0:
         raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.reference import sample_softmax as reference
-from fastkd.ops._checks import check_device, check_float, check_ids, check_rows
+from fastkd.ops._checks import check_device, check_float, check_ids, check_rows, check_seed
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define, launch
 from fastkd.ops.rank_topk import check_exclude
@@ -63,6 +63,7 @@ def sample_softmax(
     """
     _check(users, items, exclude, item_bias)
     _check_options(n, temperature, epoch)
+    check_seed(seed)
     ids = _ids(user_ids, users)
     dtype = torch.promote_types(users.dtype, items.dtype)
     vectors, table = users.detach().to(dtype), items.detach().to(dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.reference import sample_unobserved as reference
-from fastkd.ops._checks import check_device, check_ids, check_range, check_rows
+from fastkd.ops._checks import check_device, check_ids, check_range, check_rows, check_seed
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define, launch
 
@@ -57,6 +57,7 @@ def sample_unobserved(
     generation in an interval" (2019).
     """
     _check(interactions, users, n, epoch, exclude_lists)
+    check_seed(seed)
     if validate:
         _check_users(users, interactions.num_users)
         if exclude_lists is not None:

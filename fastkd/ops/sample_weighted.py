@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.reference import sample_weighted as reference
-from fastkd.ops._checks import check_device, check_float, check_rows
+from fastkd.ops._checks import check_device, check_float, check_rows, check_seed
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define, launch
 from fastkd.ops.sample_ranked import _check_count, _users
@@ -52,6 +52,7 @@ def sample_weighted(
     """
     _check_count("n", n)
     _check_count("epoch", epoch)
+    check_seed(seed)
     if order not in ("list", "drawn"):
         raise ValueError(f"order must be 'list' or 'drawn', got {order!r}")
     check_float("log_weights", log_weights, "B M")

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from fastkd.kernels.reference import topology_distance as reference
 from fastkd.ops._dispatch import choose, kernel
+from fastkd.ops._library import needs_gradient, once
 from fastkd.ops.linear import linear
 
 _ROWS = 1024
@@ -41,7 +42,8 @@ def topology_distance(
 ) -> Distance:
     """Return ``sum_{ij} w_i w_j (cos(t_i, t_j) - cos(s_i, s_j))^2`` over all ordered pairs, and ``sum w_i w_j``.
 
-    ``student`` Float[n, S], differentiable; ``teacher`` Float[n, T], a constant; ``weights`` w Float[n], 1 if left out;
+    ``student`` Float[n, S], differentiable; ``teacher`` Float[n, T], a constant; ``weights`` w Float[n], not negative
+    and a constant, 1 if left out;
     ``groups`` Int64[n]: pairs within a group only; ``positive_only``: pairs of positive teacher cosine only. A vector
     of zeros has cosine 0 with all.
 
@@ -50,13 +52,19 @@ def topology_distance(
     once. The Gram form subtracts numbers near n^2: its value has an absolute error of about 1e-7 n^2, its gradient has
     none of that.
 
-    Raises ``ValueError`` for shapes that do not fit or an unknown backend.
+    Second derivatives are refused where cosines are made; ``backend="reference"`` has them, and gradients of weights.
+
+    Raises ``ValueError`` for shapes that do not fit, a negative weight (on the CPU, where it is seen) or an unknown
+    backend.
     """
     _check(student, teacher, weights, groups)
     if backend != "auto" and choose("topology_distance", backend, student.device.type) == "reference":
         return Distance(*reference.topology_distance(student, teacher, weights, groups, positive_only))
+    if needs_gradient(weights):
+        raise ValueError("weights are constants of this distance and get no gradient; pass weights.detach()")
     with torch.autocast(student.device.type, enabled=False):
-        s, t = _unit(student), _unit(teacher.detach())
+        dtype = torch.promote_types(student.dtype, teacher.dtype)
+        s, t = _unit(student.to(dtype)), _unit(teacher.detach().to(dtype))
         if groups is None and not positive_only:
             return _gram(s, t, weights)
         w = weights if weights is not None else torch.ones_like(s[:, 0])
@@ -114,12 +122,10 @@ def _gram(s: Tensor, t: Tensor, weights: Tensor | None) -> Distance:
 def _by_group(s: Tensor, t: Tensor, w: Tensor, groups: Tensor, positive_only: bool) -> Distance:
     """Sum over the groups, each on its own rows."""
     order = groups.sort(stable=True).indices
-    sizes = torch.bincount(groups).tolist() if len(groups) else []
+    sizes = torch.unique(groups, return_counts=True)[1].tolist()
     parts = zip(*(torch.split(x.index_select(0, order), sizes) for x in (s, t, w)), strict=True)
     found = []
     for a, b, v in parts:
-        if len(a) == 0:
-            continue
         narrow = not positive_only and len(a) > t.shape[1] + s.shape[1]
         found.append(_gram(a, b, v) if narrow else _tiles(a, b, v, None, positive_only))
     if not found:
@@ -138,7 +144,8 @@ class _Tiles(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor, t: Tensor, w: Tensor, groups: Tensor | None, positive_only: bool) -> Any:
         gradient = torch.empty_like(s) if ctx.needs_input_grad[0] else None
-        made = _on_the_host if s.device.type == "cpu" and groups is None else _anywhere
+        ours = s.device.type == "cpu" and groups is None and not torch.compiler.is_compiling()
+        made = _on_the_host if ours else _anywhere
         loss, pairs = made(s.detach(), t, w, groups, positive_only, gradient)
         if gradient is not None:
             ctx.save_for_backward(gradient)
@@ -148,6 +155,7 @@ class _Tiles(torch.autograd.Function):
         return loss.to(s.dtype), pairs
 
     @staticmethod
+    @once
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         return ctx.saved_tensors[0] * upstream[0], None, None, None, None
 
@@ -212,3 +220,8 @@ def _check(student: Tensor, teacher: Tensor, weights: Tensor | None, groups: Ten
     for name, value in (("weights", weights), ("groups", groups)):
         if value is not None and value.shape != (len(student),):
             raise ValueError(f"{name} must be [{len(student)}] (rows), got {list(value.shape)}")
+    if student.shape[1] == 0 or teacher.shape[1] == 0:
+        raise ValueError(f"vectors need a width of at least 1, got {student.shape[1]} and {teacher.shape[1]}")
+    seen = weights is not None and weights.device.type == "cpu" and not torch.compiler.is_compiling()
+    if weights is not None and seen and len(weights) and float(weights.detach().min()) < 0:
+        raise ValueError(f"weights must not be negative, got {float(weights.detach().min())}")

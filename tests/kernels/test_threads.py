@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
 import pytest
 import torch
 
-from fastkd.kernels.numba import _openmp, _threads
+from fastkd.kernels.numba import _catalogue_blocks, _openmp, _threads
 
 
 @pytest.fixture
@@ -105,6 +106,18 @@ def test_an_error_ends_the_call_and_reaches_the_caller(two_threads, kind):
         _threads.run_parts(fail, 100)
     assert len(done) < 100
     assert who(4)[0] == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_of_a_fork_waits_for_no_lock_of_its_parent():
+    with _catalogue_blocks._ALONE:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            _catalogue_blocks.run_units(lambda unit: None, 1)
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -85,6 +85,17 @@ def test_bias_is_added_and_may_leave_items_out(backend):
     assert_near(found, expected)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_bias_that_leaves_nothing_has_no_gradient(backend):
+    users, items = (t.to(device_of(backend)).requires_grad_() for t in tables_for(4, 1.0))
+    bias = torch.full((ITEMS,), -torch.inf, dtype=torch.float64, device=users.device)
+    found = catalogue_logsumexp(users, items, item_bias=bias, backend=backend)
+    assert (found == -torch.inf).all()
+    found.sum().backward()
+    assert not users.grad.any()
+    assert not items.grad.any()
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter computes with numpy
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nan_stays_with_its_user(backend):

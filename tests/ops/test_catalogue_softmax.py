@@ -87,6 +87,17 @@ def test_a_row_of_padding_has_no_loss_and_no_gradient(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_of_padding_over_an_excluded_catalogue_has_no_loss(backend):
+    users, items = (t.to(device_of(backend)).requires_grad_() for t in tables_for(1, 1.0))
+    ids, probs = torch.tensor([[-1]], device=users.device), torch.ones(1, 1, device=users.device)
+    everything = torch.arange(ITEMS, device=users.device).unsqueeze(0)
+    loss = catalogue_softmax(users, items, ids, probs, exclude=everything, tail_mass=0.2, backend=backend)
+    loss.sum().backward()
+    assert loss.tolist() == [0]
+    assert not users.grad.any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_one_popular_target_gets_every_users_part(backend):
     users, items = (t.to(device_of(backend)).requires_grad_() for t in tables_for(50, 1.0))
     ids, probs = torch.full((50, 1), 3, device=users.device), torch.ones(50, 1, device=users.device)

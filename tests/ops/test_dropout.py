@@ -9,6 +9,7 @@ from scipy import stats
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from fastkd.core import BackendError
+from fastkd.core.errors import ConfigError
 from fastkd.core.philox import philox4x32
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.numba import _threads
@@ -185,6 +186,8 @@ def test_a_compiled_step_is_compiled_for_any_step():
         ({"rows": torch.zeros(2, dtype=torch.int64)}, ValueError, r"same number of rows, got \[3, 2\] and \[2\]"),
         ({"rows": torch.zeros(3)}, TypeError, r"rows must be Int64\[n\]"),
         ({"step": -1}, ValueError, "step"),
+        ({"seed": 2**63}, ConfigError, "seed must be an integer in"),
+        ({"seed": 1.5, "rate": 0}, ConfigError, "got 1.5"),
         ({"backend": "nunba"}, ValueError, "unknown backend 'nunba'"),
     ],
 )
@@ -192,6 +195,16 @@ def test_what_does_not_fit_is_named(change, error, message):
     arguments = {"x": torch.zeros(3, 2), "rate": 0.5, "rows": None, **DRAW, "backend": "auto"} | change
     with pytest.raises(error, match=message):
         dropout(arguments.pop("x"), arguments.pop("rate"), **arguments)
+
+
+@settings(deadline=None)
+@given(rate=st.floats(0, 1, exclude_max=True))
+def test_a_scale_reaches_the_gpu_whole(rate):
+    # Numbers travel to a kernel as float32: three of them hold a double.
+    parts = pytest.importorskip("fastkd.kernels.triton.dropout")._parts(1.0 / (1.0 - rate))
+    high, middle, low = (float(np.float32(part)) for part in parts)
+    assert (high + middle) + low == 1.0 / (1.0 - rate)
+    assert np.float32(high) == np.float32(1.0 / (1.0 - rate))
 
 
 def test_triton_is_refused_on_the_cpu(monkeypatch):

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from fastkd.core.errors import BackendError
 from fastkd.ops import _mixture_tiles
 from fastkd.ops.expert_mixture import _by_blocks, expert_choice, expert_mixture
+from tests.contracts.closeness import assert_earned
 
 
 def wave(*shape: int, f: float, p: float = 0.0) -> torch.Tensor:
@@ -42,6 +43,29 @@ def test_forward_is_the_formula(backend, rows, experts):
     gates = torch.softmax(wave(rows, experts, f=0.7), dim=1)
     found = expert_mixture(*weights, gates=gates, backend=backend)
     np.testing.assert_allclose(found.numpy(), by_hand(*weights, gates), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["w1", "b1", "w2", "b2"])
+def test_unlike_dtypes_are_refused(name):
+    weights = dict(zip(("x", "w1", "b1", "w2", "b2"), parts(30, 3, 8, 16, 16, dtype=torch.float32), strict=True))
+    weights[name] = weights[name].double()
+    gates = torch.softmax(wave(30, 3, f=0.7), dim=1).float()
+    for negligible in (0.0, 1e-9):
+        with pytest.raises(RuntimeError, match="dtype"):
+            expert_mixture(*weights.values(), gates=gates, negligible=negligible)
+
+
+def test_single_precision_strays_no_further_than_the_reference():
+    exact = [*parts(70, 5, 20, 33, 40), torch.softmax(wave(70, 5, f=0.7), dim=1)]
+    upstream = wave(70, 40, f=0.3)
+    found = []
+    for dtype, how in ((torch.float32, {"negligible": 1e-9}), (torch.float32, {}), (torch.float64, {})):
+        leaves = [t.to(dtype).requires_grad_() for t in exact]
+        y = expert_mixture(*leaves[:5], gates=leaves[5], **(how or {"backend": "reference"}))
+        y.backward(upstream.to(dtype))
+        found.append([y.detach(), *(t.grad for t in leaves)])
+    for ours, plain, truth in zip(*found, strict=True):
+        assert_earned(ours, plain, truth, hair=32.0)
 
 
 def test_golden_value_of_distillation_experts():

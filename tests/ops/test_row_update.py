@@ -128,6 +128,19 @@ def test_nothing_listed_changes_nothing():
     assert torch.equal(weight, before)
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_a_graph_that_lost_its_values_says_so(backend):
+    weight = normal(5, 3).requires_grad_()
+    state = [normal(5, 3).abs(), normal(5, 3).abs(), torch.zeros(5, dtype=torch.int32)]
+    versions = [t._version for t in state]
+    before = (weight**2).sum()
+    with torch.no_grad():
+        row_adam(weight, torch.tensor([0, 2]), normal(2, 3), tuple(state), lr=1.0, backend=backend)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        before.backward()
+    assert all(t._version > version for t, version in zip(state, versions, strict=True))
+
+
 def test_opcheck():
     weight, mean, square = tables(torch.float32, "cpu")
     g, step = normal(4, DIM, dtype=torch.float32), torch.zeros(ITEMS, dtype=torch.int32)

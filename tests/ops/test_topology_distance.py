@@ -48,6 +48,49 @@ def test_golden_value():
         assert found.pairs.item() == 25
 
 
+@pytest.mark.parametrize("form", ["positive", "small groups"])
+def test_second_derivatives_are_refused_where_cosines_are_made(form):
+    student, teacher, groups, _ = vectors(6)
+    options = {"positive_only": True} if form == "positive" else {"groups": groups}
+    loss = topology_distance(student, teacher, **options).loss
+    (gradient,) = torch.autograd.grad(loss, student, create_graph=True)
+    with pytest.raises(RuntimeError, match="backend='reference'"):
+        gradient.square().sum().backward()
+    loss = topology_distance(student, teacher, backend="reference", **options).loss
+    torch.autograd.grad(loss, student, create_graph=True)[0].square().sum().backward()
+    assert student.grad.abs().sum() > 0
+
+
+def test_weights_that_want_a_gradient_are_refused():
+    student, teacher, groups, weights = vectors(6)
+    weights.requires_grad_(True)
+    for options in ({}, {"positive_only": True}, {"groups": groups}):
+        with pytest.raises(ValueError, match=r"weights\.detach\(\)"):
+            topology_distance(student, teacher, weights=weights, **options)
+    topology_distance(student, teacher, weights=weights, backend="reference").loss.backward()
+    assert weights.grad.abs().sum() > 0
+
+
+def test_groups_have_any_names():
+    student, teacher, groups, _ = vectors(30)
+    wanted = topology_distance(student, teacher, groups=groups).loss
+    for names in ([-1, 5, 10**12], [7, -9, 0]):
+        named = torch.tensor(names)[groups]
+        torch.testing.assert_close(topology_distance(student, teacher, groups=named).loss, wanted)
+
+
+@pytest.mark.parametrize("options", [{}, {"positive_only": True}])
+def test_unlike_dtypes_are_widened(options):
+    student, teacher, _, _ = vectors(30)
+    wanted = topology_distance(student, teacher, **options).loss
+    for backend in ("auto", "reference"):
+        found = topology_distance(student.float(), teacher, backend=backend, **options).loss
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6, check_dtype=False)
+    half = [x.detach().repeat(70, 1).half() for x in (student, teacher)]
+    found = [topology_distance(*half, backend=backend, **options).loss for backend in ("auto", "reference")]
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1.0)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_student_near_its_teacher_keeps_the_gradient(seed):
     # The Gram form's value is then all rounding, and below 0 in half of the cases; its gradient is not.

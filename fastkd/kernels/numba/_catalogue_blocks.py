@@ -6,6 +6,7 @@ result depends on shapes alone.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,16 @@ _WIDEST = 8
 _SPLITS = 16
 _PARTIAL_BYTES = 64 << 20
 _ALONE = threading.Lock()
+
+
+def _renew_lock() -> None:
+    # A forked child has the lock as it was, perhaps held by a thread it has not.
+    global _ALONE
+    _ALONE = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def width_of(users: int, dim: int) -> int:

@@ -26,7 +26,7 @@ def makes(*tables: Tensor) -> bool:
 
 def rows_by_rows(left: Tensor, right: Tensor) -> Tensor:
     """Return ``left @ right.T``, [M, N] of [M, K] and [N, K]."""
-    if not multiplies(left.dtype):
+    if not makes(left, right):
         return torch.mm(left, right.T)
     out, packed = left.new_empty(len(left), len(right)), pack_users(left.detach())
     numbers, target = right.detach().numpy(), out.numpy()
@@ -36,7 +36,7 @@ def rows_by_rows(left: Tensor, right: Tensor) -> Tensor:
 
 def rows_by_columns(left: Tensor, right: Tensor, out: Tensor, *, add: bool) -> None:
     """Write ``left @ right`` to ``out`` or add it, [M, N] of [M, K] and [K, N]."""
-    if not multiplies(left.dtype):
+    if not makes(left, right, out):
         torch.addmm(out, left, right, beta=int(add), out=out)
         return
     (count, terms), (table, first) = left.shape, readable(right.detach(), 0, len(right))
@@ -48,7 +48,7 @@ def rows_by_columns(left: Tensor, right: Tensor, out: Tensor, *, add: bool) -> N
 
 def add_columns_by_columns(left: Tensor, right: Tensor, out: Tensor) -> None:
     """Add ``left.T @ right`` to ``out``, [M, N] of [K, M] and [K, N]."""
-    if not multiplies(left.dtype):
+    if not makes(left, right, out):
         out.addmm_(left.T, right)
         return
     (terms, count), (table, first) = left.shape, readable(right.detach(), 0, len(right))

@@ -48,7 +48,9 @@ def catalogue_softmax(
         spread = uniform.double().numpy()
         column = table.sum(0, dtype=torch.float64).numpy()
         dense = scaled.double().numpy() @ column + biases.sum(dtype=np.float64)
-        loss += spread * (len(table) * top.astype(np.float64) - dense)
+        with np.errstate(invalid="ignore"):
+            # A row of padding spreads nothing, even over a catalogue of which it may take nothing.
+            loss += np.where(spread == 0, 0, spread * (len(table) * top.astype(np.float64) - dense))
         total += spread * len(table)
         if gradient:
             listed -= spread[:, None] * column

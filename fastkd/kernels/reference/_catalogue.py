@@ -14,7 +14,8 @@ def catalogue_scores(
     with torch.autocast(users.device.type, enabled=False):
         scores = users.to(dtype) @ items.to(dtype).T * scale
     if bias is not None:
-        scores = scores + bias.to(dtype)
+        # Filled and not only added: an item of bias -inf is out, and so is its gradient, even where all are.
+        scores = (scores + bias.to(dtype)).masked_fill(bias == -torch.inf, -torch.inf)
     return without(scores, bounds, indices)
 
 

@@ -16,8 +16,10 @@ def topology_distance(
     """Return ``sum_{ij} m_ij (cos(t_i, t_j) - cos(s_i, s_j))^2`` and ``sum_ij m_ij``, over all ordered pairs.
 
     ``m_ij = w_i w_j [c_i = c_j] [cos(t_i, t_j) > 0]``, the brackets only where ``groups`` c and ``positive_only`` ask
-    for them. ``student`` [n, S]; ``teacher`` [n, T]; ``weights`` w [n]; ``groups`` Int64[n].
+    for them. ``student`` [n, S]; ``teacher`` [n, T]; ``weights`` w [n]; ``groups`` Int64[n]. In float32 at least.
     """
+    dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
+    student, teacher = student.to(dtype), teacher.to(dtype)
     s, t = functional.normalize(student, eps=EPSILON), functional.normalize(teacher.detach(), eps=EPSILON)
     wanted = t @ t.T
     mask = torch.ones_like(wanted) if weights is None else weights[:, None] * weights[None, :]
