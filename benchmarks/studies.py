@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastkd.core.files import atomic_path, write_text
+from fastkd.evaluation import holm
 
 KEPT = Path(__file__).parent / "studies"
 SERVING = KEPT.parent / "results" / "serving.json"
@@ -46,6 +47,8 @@ def collect(folder: Path) -> Path:
             "mean": student["mean"],
             "std": student["std"],
             "seeds": len(student["seeds"]),
+            "runs": [_run(seed, run) for seed, run in student["seeds"].items()],
+            "definition": _definition(next(iter(student["seeds"].values()))),
             **({"tuned": student["tuned"]} if student.get("tuned") else {}),
             "recovered": student.get("recovered"),
             "p_value": {k: v["p_value"] for k, v in (student.get("against_plain") or {}).items()},
@@ -58,6 +61,17 @@ def collect(folder: Path) -> Path:
     KEPT.mkdir(exist_ok=True)
     write_text(target, json.dumps(kept | {"models": {"teacher": teacher, **students}}, indent=1) + "\n")
     return target
+
+
+def _run(seed: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what one run scored, on the validation split too, and where it stopped."""
+    return {"seed": int(seed), "test": run["metrics"], "valid": run.get("valid"), "best_epoch": run["best_epoch"]}
+
+
+def _definition(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options and the training that all seeds share."""
+    definition = run["definition"]
+    return {"options": definition.get("options"), "training": definition["training"]}
 
 
 def _cost(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -75,9 +89,11 @@ def markdown(study: Study, milliseconds: Mapping[str, float]) -> str:
     lines = [
         f"**{study['description']}**",
         "",
-        "| model | parameters | ms a list | Recall@10 | published | NDCG@10 | published | gap recovered | p |",
+        "| model | parameters | ms a list | Recall@10 | published | NDCG@10 | published | gap recovered | p (Holm) |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
+    p_values = {n: m["p_value"]["ndcg@10"] for n, m in study["models"].items() if m.get("p_value")}
+    corrected = holm(p_values)
     for name, model in study["models"].items():
         theirs = published["figures"].get(name, {})
         served = milliseconds[_size(study, model)]
@@ -86,7 +102,7 @@ def markdown(study: Study, milliseconds: Mapping[str, float]) -> str:
             spread = f" ± {model['std'][metric]:.4f}" if model["seeds"] > 1 else ""
             cells += [f"{model['mean'][metric]:.4f}{spread}", f"{theirs[metric]:.4f}" if metric in theirs else "-"]
         share = (model.get("recovered") or {}).get("ndcg@10")
-        p_value = (model.get("p_value") or {}).get("ndcg@10")
+        p_value = corrected.get(name)
         cells.append("-" if share is None else f"{round(100 * share)} %")
         cells.append("-" if p_value is None else _rounded(p_value))
         lines.append("| " + " | ".join(cells) + " |")

@@ -12,41 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastkd.cli._against_plain import Student, against_plain, gap_test, lead_metric
 from fastkd.cli.explain import explain
 from fastkd.cli.folders import TEACHER, finished_runs, read_run_info
-from fastkd.cli.records import RunRecord, finite, load_evaluation, load_record
+from fastkd.cli.records import RunRecord, finite, load_record
 from fastkd.cli.shares import loss_shares, order_kept, share_notes
 from fastkd.core.capability import cpu_count, version_of
 from fastkd.core.errors import ConfigError
 from fastkd.core.files import write_text
 from fastkd.evaluation import (
     Curve,
-    Evaluation,
     MetricSummary,
     PairedTest,
     StudyReport,
     StudyRow,
     Tuned,
     holm,
-    mean_evaluation,
-    paired_test,
     recovered_share,
     write_report,
 )
 from fastkd.presets import PLAIN, StudyConfig
 
-_COARSE: dict[str, Any] = {"permutations": 2000, "resamples": 500}
-"""Effort of the tests of metrics other than the leading one; each test states its own."""
 _PACKAGES = ("fastkd", "torch", "numba", "triton", "numpy")
-
-
-@dataclass(frozen=True)
-class Student:
-    """The finished runs of one student, by seed."""
-
-    name: str
-    runs: Mapping[int, RunRecord]
-    folders: Mapping[int, Path]
 
 
 @dataclass(frozen=True)
@@ -72,20 +59,13 @@ def collect(config: StudyConfig, folder: Path) -> StudyResults:
         raise ConfigError(f"{folder} holds no finished run yet; go on with: fastkd distill --folder {folder}")
     teacher = load_record(folder / TEACHER) if folder / TEACHER in finished else None
     students = _students([run for run in finished if run != folder / TEACHER], config)
-    tests = _tests(config, students)
+    tests, gap = against_plain(config, students), gap_test(config, teacher, folder / TEACHER, students)
     facts = _read_json(folder / "facts.json")
-    values = finite(_values(config, teacher, students, tests, facts))
+    values = finite(_values(config, teacher, students, tests, gap, facts))
     if config.data.synthetic is not None:
         facts["explanation"] = explain(config, values)
-    report = _report(config, folder, teacher, students, tests, facts)
+    report = _report(config, folder, teacher, students, tests, gap, facts)
     return StudyResults(values, dataclasses.replace(report, notes=(*report.notes, *share_notes(values["students"]))))
-
-
-def lead_metric(config: StudyConfig) -> str:
-    """Return the metric that shares and plots refer to: the one training watches, if it is measured."""
-    monitor = config.student.training.monitor
-    measured = [f"{m}@{k}" for m in config.evaluation.metrics for k in config.evaluation.ks]
-    return monitor if monitor in measured else measured[0]
 
 
 def _students(runs: Sequence[Path], config: StudyConfig) -> list[Student]:
@@ -96,30 +76,6 @@ def _students(runs: Sequence[Path], config: StudyConfig) -> list[Student]:
     order = [*config.method_names(), *sorted(by_name)]
     names = [name for name in dict.fromkeys(order) if name in by_name]
     return [Student(n, {s: load_record(f) for s, f in by_name[n].items()}, by_name[n]) for n in names]
-
-
-def _tests(config: StudyConfig, students: Sequence[Student]) -> dict[str, dict[str, PairedTest]]:
-    """Return for each distilled student metric -> paired test against the plain one, over their common seeds.
-
-    Per-user values are averaged over seeds first: users are the sample, seeds are not counted as users.
-    """
-    plain = next((s for s in students if s.name == PLAIN), None)
-    if plain is None:
-        return {}
-    tests: dict[str, dict[str, PairedTest]] = {}
-    for student in students:
-        common = sorted(set(student.runs) & set(plain.runs))
-        if student.name == PLAIN or not common:
-            continue
-        a, b = _mean(student, common, config), _mean(plain, common, config)
-        if len(a.users) >= 2:
-            lead = lead_metric(config)
-            tests[student.name] = {m: paired_test(a, b, m, **({} if m == lead else _COARSE)) for m in a.per_user}
-    return tests
-
-
-def _mean(student: Student, seeds: Sequence[int], config: StudyConfig) -> Evaluation:
-    return mean_evaluation([load_evaluation(student.folders[s], student.runs[s], config.evaluation) for s in seeds])
 
 
 def _summary(student: Student, metric: str) -> MetricSummary:
@@ -133,6 +89,7 @@ def _values(
     teacher: RunRecord | None,
     students: Sequence[Student],
     tests: Mapping[str, Mapping[str, PairedTest]],
+    gap: PairedTest | None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the content of results.json."""
@@ -147,6 +104,7 @@ def _values(
         | {"users_evaluated": runs[0].users_evaluated, "users_excluded": runs[0].users_excluded},
         "data": facts.get("data"),
         "teacher": dataclasses.asdict(teacher) if teacher else None,
+        "teacher_against_plain": dataclasses.asdict(gap) if gap else None,
         "oracle": facts.get("oracle"),
         "students": {s.name: _student_values(config, s, teacher, plain, tests.get(s.name, {})) for s in students},
         "published": dataclasses.asdict(config.published) if config.published else None,
@@ -197,11 +155,12 @@ def _report(
     teacher: RunRecord | None,
     students: Sequence[Student],
     tests: Mapping[str, Mapping[str, PairedTest]],
+    gap: PairedTest | None,
     facts: Mapping[str, Any],
 ) -> StudyReport:
     lead = lead_metric(config)
     adjusted = holm({name: by_metric[lead].p_value for name, by_metric in tests.items()})
-    rows = [_teacher_row(config, teacher, folder)] if teacher else []
+    rows = [dataclasses.replace(_teacher_row(config, teacher, folder), versus_plain=gap)] if teacher else []
     for student in students:
         row = _student_row(config, student)
         if student.name in tests:

@@ -75,9 +75,22 @@ def _finding(report: StudyReport, group: str) -> str:
         size = f" with {percent(best.parameters / teacher.parameters)} of its parameters"
     if recovered.share <= 0.0:
         return f"{prefix}no distilled student beats the plain one in {report.metric}; {best.name} comes closest{size}."
+    if _by_chance(report, best):
+        return (
+            f"{prefix}no distilled student is shown to differ from the plain one in {report.metric}; {best.name} comes "
+            f"out highest{size}."
+        )
     return (
         f"{prefix}{best.name} recovers {percent(recovered.share)} of the teacher's advantage in {report.metric}{size}."
     )
+
+
+def _by_chance(report: StudyReport, row: StudyRow) -> bool:
+    """Return whether the row's difference from the plain student may be chance, after correction where there is one."""
+    test = row.versus_plain
+    if test is None:
+        return False
+    return (test.p_value if row.p_adjusted is None else row.p_adjusted) >= report.alpha
 
 
 def _cards(report: StudyReport) -> list[Card]:
@@ -95,7 +108,7 @@ def _cards(report: StudyReport) -> list[Card]:
     if best is not None:
         cards.append(Card(f"{best.metrics[report.metric].mean:.4f}", f"{best.name}, {report.metric}", accent=True))
         share = report.recovered(best).share
-        if share is not None:
+        if share is not None and not _by_chance(report, best):
             cards.append(Card(percent(share), "of the gap recovered", accent=True))
     small = best or student
     if small is not None and teacher is not None and 0 < small.parameters < teacher.parameters:

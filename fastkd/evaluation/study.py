@@ -138,6 +138,9 @@ class StudyReport:
         teacher, student = self.of_role(row.group, "teacher"), self.of_role(row.group, "student")
         if teacher is None or student is None:
             return Recovered(None, f"the study has no {'teacher' if teacher is None else 'plain student'} here")
+        gap = teacher.versus_plain
+        if gap is not None and gap.p_value >= self.alpha:
+            return Recovered(None, f"the teacher is not shown to differ from the plain student (p = {gap.p_value:.2g})")
         return recovered_share(*(r.metrics[self.metric].mean for r in (teacher, student, row)))
 
     def best(self, group: str) -> StudyRow | None:

@@ -3,8 +3,9 @@ import statistics
 
 import pytest
 
+from fastkd.cli._against_plain import lead_metric
 from fastkd.cli.config import stored_study
-from fastkd.cli.results import collect, lead_metric, read_curve
+from fastkd.cli.results import collect, read_curve
 from fastkd.core.errors import ConfigError
 
 
@@ -40,6 +41,9 @@ def test_differences_to_the_plain_student_are_tested(values):
             assert test["mean_difference"] == pytest.approx(difference, abs=1e-12)
             assert 0 < test["p_value"] <= 1
     assert "against_plain" not in values["students"]["none"]
+    gap = values["teacher_against_plain"]
+    wanted = values["teacher"]["metrics"]["ndcg@10"] - values["students"]["none"]["mean"]["ndcg@10"]
+    assert gap["mean_difference"] == pytest.approx(wanted, abs=1e-12)
 
 
 def test_the_ceiling_is_above_every_model(values):

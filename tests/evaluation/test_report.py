@@ -130,6 +130,17 @@ def test_the_finding(samples):
     assert headline(samples.study(rows=(*rows[:2], rows[4]))).startswith(
         "no distilled student beats the plain one in ndcg@10; BD"
     )
+    lucky = samples.row("DE", "distilled", 0.12, versus_plain=samples.tested(0.02, 0.01), p_adjusted=0.2)
+    report = samples.study(rows=(*rows[:2], lucky))
+    assert headline(report) == (
+        "no distilled student is shown to differ from the plain one in ndcg@10; DE comes out highest with 10 % of its "
+        "parameters."
+    )
+    assert "of the gap recovered" not in Page(render_report(report)).words
+    unsure = (dataclasses.replace(rows[0], versus_plain=samples.tested(0.1, 0.4)), *rows[1:])
+    assert "undefined: the teacher is not shown to differ from the plain student (p = 0.4)" in headline(
+        samples.study(rows=unsure)
+    )
     groups = tuple(dataclasses.replace(r, group=g) for g in ("MF", "GCN") for r in rows)
     assert headline(samples.study(rows=groups)).count("recovers") == 2
     assert "GCN: RRD" in headline(samples.study(rows=groups))
