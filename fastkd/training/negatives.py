@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -25,7 +27,8 @@ class EpochNegatives:
 
     Order and draws are pure functions of (seed, epoch, user, slot), so an epoch made ahead, dropped or repeated changes
     nothing. Memory: two epochs of ``(3 + n) * nnz`` int64. ``by_user``: the rows of
-    a user come together. Use as a context; the thread ends with it.
+    a user come together. Use as a context; the thread ends with it. A user who took every item has no negatives: -1
+    stands for them, with a warning.
     """
 
     def __init__(
@@ -56,7 +59,8 @@ class EpochNegatives:
         if not 0 <= start_step <= steps:
             raise DataError(f"start_step must be in [0, {steps}], got {start_step}")
         if self._ahead is None:
-            producer = EpochProducer(NegativeSampler(train, seed=config.seed), config.negatives)
+            _warn_of_full_users(train)
+            producer = EpochProducer(NegativeSampler(train, seed=config.seed), config.negatives, on_exhausted="pad")
             pinned = False if config.device == "cpu" else None
             draw = lambda epoch: self._ordered(producer.draw(epoch, producer.allocate(pin_memory=pinned)))  # noqa: E731
             self._ahead = EpochPrefetcher(draw, start=epoch, stop=config.epochs)
@@ -88,6 +92,18 @@ class EpochNegatives:
     ) -> None:
         if self._ahead is not None:
             self._ahead.close()
+
+
+def _warn_of_full_users(train: Interactions) -> None:
+    full = np.flatnonzero(train.degrees() >= train.num_items)
+    if len(full):
+        warnings.warn(
+            f"{len(full):,} of {train.num_users:,} users took all {train.num_items:,} items in training, the first of "
+            f"them in row {full[0]}: no negative is left for them, and a loss that compares with negatives learns "
+            "nothing from their rows",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _cut(whole: EpochBatch, size: int, start: int) -> Iterator[Batch]:

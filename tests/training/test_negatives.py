@@ -1,12 +1,18 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from tiny_run import ITEMS, FakeMethod, tiny_config, tiny_data
+from tiny_run import EVALUATION, ITEMS, USERS, FakeMethod, tiny_config, tiny_data
 
-from fastkd.core import DataError, Seeds
+from fastkd.core import DataError, Interactions, Seeds
 from fastkd.data import batches
+from fastkd.distillation import build_method
+from fastkd.models import EmbeddingTeacher, ModelConfig, build_model
 from fastkd.sampling import NegativeSampler
+from fastkd.training import Trainer
 from fastkd.training.negatives import EpochNegatives
+from tests.contracts.recommender_contract import shuffled
 
 
 class Own(FakeMethod):
@@ -95,3 +101,37 @@ def test_rows_of_a_user_come_together_where_the_student_reads_them_so(own):
     with EpochNegatives(data.train, method, config, by_user=True) as epochs:
         wanted = batches(data.train, negatives=drawn, batch_size=size, seeds=seeds, epoch=1, by_user=True)
         same(epochs.batches(1), wanted)
+
+
+def crowded(data):
+    """The same data, but user 5 took everything."""
+    users = np.concatenate([data.train.entry_users(), np.full(ITEMS, 5)])
+    items = np.concatenate([data.train.indices, np.arange(ITEMS)])
+    train = Interactions.from_pairs(users, items, num_users=USERS, num_items=ITEMS, duplicates="merge")
+    return dataclasses.replace(data, train=train, sequences=shuffled(train))
+
+
+MODELS = ("bpr_mf", "lightgcn", "simplex", "neumf", "deepfm", "cdae", "sasrec")
+
+
+@pytest.mark.parametrize(("name", "method"), [*((name, None) for name in MODELS), ("bpr_mf", "de"), ("bpr_mf", "rrd")])
+def test_a_user_who_took_everything_stops_nobody(name, method):
+    data = crowded(tiny_data())
+    options = {"simplex": {"drawn": 20}, "deepfm": {"hidden": [8]}}.get(name, {})
+    student = build_model(
+        ModelConfig(name=name, dim=6, options=options), data.train, Seeds(0), sequences=data.sequences
+    )
+    teacher = EmbeddingTeacher(torch.randn(USERS, 8), torch.randn(ITEMS, 8)) if method else None
+    config = tiny_config(epochs=2, lr=0.01)
+    trainer = Trainer(
+        student, data, build_method(method, {}, Seeds(0)) if method else None, config, teacher=teacher,
+        evaluation=EVALUATION,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="1 of 30 users took all 41 items in training, the first of them in row 5"):
+        trainer.fit()
+    assert all(p.isfinite().all() for p in student.parameters())
+    with EpochNegatives(data.train, None, config) as negatives, pytest.warns(UserWarning, match="took all"):
+        drawn = list(negatives.batches(0))
+    users, ids = torch.cat([b.users for b in drawn]), torch.cat([b.negatives for b in drawn])
+    assert (ids[users == 5] == -1).all()
+    assert (ids[users != 5] >= 0).all()

@@ -9,7 +9,7 @@ from fastkd.cli.options import Json
 
 _REMEDIES = {
     "native samplers": "build it: pip install . (or pip install -e .) needs a C++17 compiler and CMake",
-    "torch": "pip install 'torch>=2.6'",
+    "torch": "pip install 'torch>=2.10'",
     "numba": "pip install 'numba>=0.60'; until then the CPU runs the slower reference backend",
     "triton": "pip install 'triton>=3.4' (Linux x86_64); only GPU runs need it",
     "gpu": "install a CUDA build of torch on a machine with an NVIDIA GPU; everything runs on the CPU without",
