@@ -18,7 +18,7 @@ from fastkd.distillation.method import Method
 from fastkd.evaluation import EvalConfig
 from fastkd.models.pairs import PairRecommender
 from fastkd.models.protocol import Recommender, Tables
-from fastkd.models.teacher import Teacher
+from fastkd.models.teacher import EmbeddingTeacher, ModelTeacher, Teacher
 from fastkd.training.callbacks import Callback, Callbacks, EarlyStop, RunInfo
 from fastkd.training.checkpoint import Identity, check_identity, read_checkpoint
 from fastkd.training.config import TrainingConfig
@@ -39,7 +39,8 @@ Resume = Literal["auto", "never", "must"]
 class Trainer:
     """Trains ``student`` on ``data.train``; after :meth:`fit` it holds the weights of its best epoch.
 
-    ``method``: a distillation method, which reads ``teacher``; None trains the student alone. ``folder``: run folder
+    ``method``: a distillation method, which reads ``teacher`` (a model or tables stand for the teacher they make); None
+    trains the student alone. ``folder``: run folder
     (see :mod:`fastkd.training.folder`), or None to keep nothing on disk. The validation split decides
     which epoch is best; the test split is never read. Raises ``ConfigError``, ``DataError`` or
     ``TeacherError`` for parts that do not fit.
@@ -52,12 +53,13 @@ class Trainer:
         method: Method | None,
         config: TrainingConfig,
         *,
-        teacher: Teacher | None = None,
+        teacher: Teacher | Recommender | Tables | None = None,
         evaluation: EvalConfig | None = None,
         folder: Path | str | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.student, self.data, self.method, self.config, self.teacher = student, data, method, config, teacher
+        self.student, self.data, self.method, self.config = student, data, method, config
+        self.teacher = _teacher(teacher)
         self.evaluation = evaluation if evaluation is not None else EvalConfig()
         self.folder = RunFolder(Path(folder)) if folder is not None else None
         self.callbacks = tuple(callbacks)
@@ -175,6 +177,10 @@ class Trainer:
             )
         if train.nnz == 0:
             raise DataError(f"nothing to train on: {train!r}")
+        if self.method is not None and not isinstance(self.method, Method):
+            raise TypeError(
+                f"method must be one of build_method(name, options, Seeds(seed)) or None, got {self.method!r}"
+            )
         if self.method is not None and self.teacher is None:
             raise TeacherError(f"the method {self.method.name!r} needs a teacher, got teacher=None")
         if self.config.row_sparse:
@@ -202,6 +208,16 @@ class Trainer:
                 f"optimizer {self.config.optimizer!r} needs a student whose tables are its parameters (bpr_mf); "
                 f"{type(self.student).__name__} computes them. adam, adamw or sgd would work"
             )
+
+
+def _teacher(given: object) -> Teacher | None:
+    if given is None or isinstance(given, Teacher):
+        return given
+    if isinstance(given, Recommender):
+        return ModelTeacher(given)
+    if isinstance(given, Tables):
+        return EmbeddingTeacher(given.users, given.items)
+    raise TypeError(f"teacher must be a Teacher, a model or Tables, got {type(given).__name__}")
 
 
 def _device(name: str) -> torch.device:

@@ -6,11 +6,13 @@ import pytest
 import tiny_run
 import torch
 import yaml
-from tiny_run import FakeMethod, StopAt, TinyStudent, TinyTeacher, tiny_config, tiny_data, tiny_trainer
+from tiny_run import EVALUATION, FakeMethod, StopAt, TinyStudent, TinyTeacher, tiny_config, tiny_data, tiny_trainer
 
-from fastkd.core import CheckpointError, ConfigError, DataError, Interactions, TeacherError, TrainingError
+from fastkd.core import CheckpointError, ConfigError, DataError, Interactions, Seeds, TeacherError, TrainingError
 from fastkd.data.dataset import Dataset
+from fastkd.distillation import build_method
 from fastkd.evaluation import evaluate
+from fastkd.models import ModelConfig, ModelTeacher, build_model
 from fastkd.training import Callback, EarlyStop, ThroughputMeter, Trainer, TrainingInterrupted
 from fastkd.training.checkpoint import read_checkpoint
 
@@ -284,3 +286,22 @@ def test_a_teacher_is_left_alone(tmp_path):
     trainer = tiny_trainer(tmp_path, method=True)
     trainer.teacher = Watched()
     trainer.fit()
+
+
+def test_a_model_or_its_tables_may_teach():
+    data = tiny_data()
+    live = build_model(ModelConfig(dim=8), data.train, Seeds(1))
+    weights = []
+    for teacher in (ModelTeacher(live), live, live.frozen_tables()):
+        student, method = TinyStudent(), build_method("rrd", {"top": 20, "ranked": 5}, Seeds(0))
+        Trainer(student, data, method, tiny_config(epochs=1), teacher=teacher, evaluation=EVALUATION).fit()
+        weights.append(student.items.detach())
+    assert all(torch.equal(w, weights[0]) for w in weights)
+
+
+def test_what_cannot_teach_or_is_no_method_is_named():
+    data = tiny_data()
+    with pytest.raises(TypeError, match="teacher must be a Teacher, a model or Tables, got str"):
+        Trainer(TinyStudent(), data, None, tiny_config(), teacher="runs/teacher", evaluation=EVALUATION)
+    with pytest.raises(TypeError, match=r"method must be one of build_method\(name, options, Seeds\(seed\)\).*'rrd'"):
+        Trainer(TinyStudent(), data, "rrd", tiny_config(), teacher=TinyTeacher(), evaluation=EVALUATION)
