@@ -15,6 +15,7 @@ from fastkd.bench.clock import Timed, Times
 from fastkd.bench.inputs import nbytes
 from fastkd.bench.peers import Foreign, Unable, peer_named, said
 from fastkd.bench.roofline import Roofline
+from fastkd.core.config import conform
 
 ROTATED = 120_000_000
 """Bytes of inputs past which they need no rotation: no cache holds them."""
@@ -33,6 +34,9 @@ class Settings:
     passes: tuple[Pass, ...] = ("both",)
     seconds: float = 5.0
     quick: bool = False
+
+    def __post_init__(self) -> None:
+        conform(self)
 
 
 @dataclass

@@ -11,6 +11,7 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads the annotation)
     typer.Option("--set", metavar="KEY=VALUE", help="Override one configuration value; repeat for more."),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the store if there is one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration as YAML and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine instead of a table.")]
 StudyFile = Annotated[

@@ -6,6 +6,7 @@ from fastkd.core.errors import (
     ConfigError,
     DataError,
     FastKDError,
+    FastKDWarning,
     TeacherError,
     TrainingError,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "FastKDError",
+    "FastKDWarning",
     "Interactions",
     "Seeds",
     "TeacherError",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,25 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], *, path: str = "") -> 
     if required:
         raise ConfigError(f"{path or 'configuration'}: missing key{'s' * (len(required) > 1)} {', '.join(required)}")
     return cls(**built)
+
+
+def conform(config: Any) -> None:
+    """Hold a dataclass that is built in Python to what :func:`from_mapping` holds it to: its choices and its paths.
+
+    For ``__post_init__``. A field annotated with ``Literal`` must hold one of its values, else ``ConfigError`` names
+    the nearest; text becomes a ``Path`` where one is annotated.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        if _holds_choice_or_path(hints[field.name]):
+            settled = _convert(hints[field.name], getattr(config, field.name), field.name)
+            object.__setattr__(config, field.name, settled)  # it may be frozen, but is being made
+
+
+def _holds_choice_or_path(hint: Any) -> bool:
+    if hint is Path or get_origin(hint) is Literal:
+        return True
+    return any(_holds_choice_or_path(member) for member in get_args(hint))
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
@@ -110,7 +130,7 @@ def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
         return value
     if hint is str and isinstance(value, str):
         return value
-    if hint is Path and isinstance(value, (str, Path)):
+    if hint is Path and isinstance(value, (str, os.PathLike)):
         return Path(value)
     name = getattr(hint, "__name__", str(hint))
     raise ConfigError(f"{path}: expected {name}, got {value!r} ({type(value).__name__})")

@@ -38,6 +38,10 @@ class TrainingError(FastKDError, RuntimeError):
     """Training reached a state it cannot go on from, such as a loss that is not finite."""
 
 
+class FastKDWarning(UserWarning):
+    """Something was done without that the caller may have counted on; the command line shows it as a note."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -2,13 +2,15 @@
 
 from fastkd.data.batch import Batch
 from fastkd.data.batches import batches, num_batches
+from fastkd.data.config import DataConfig
 from fastkd.data.dataset import Dataset, IdMap
 from fastkd.data.fetch import SOURCES, Fetched, Source, fetch, fetch_source
 from fastkd.data.filters import deduplicate, k_core, threshold
-from fastkd.data.loading import DataConfig, PreparedLog, load_dataset, prepare_log
+from fastkd.data.loading import PreparedLog, load_dataset, prepare_log
 from fastkd.data.log import IdColumn, InteractionLog, ReadOptions
 from fastkd.data.planted import SyntheticConfig
 from fastkd.data.readers import read_interactions
+from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences, build_sequences
 from fastkd.data.splits import column_split, cut_valid, leave_one_out, random_split, temporal_split
 from fastkd.data.store import is_store, open_store, save_store, store_provenance
@@ -28,6 +30,7 @@ __all__ = [
     "OracleTables",
     "PreparedLog",
     "ReadOptions",
+    "Reading",
     "Source",
     "SyntheticConfig",
     "SyntheticDataset",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastkd.core.errors import DataError
 from fastkd.core.interactions import Interactions
+from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences
 
 
@@ -61,7 +62,8 @@ class Dataset:
     """Train, validation and test interactions over the same users and items.
 
     Every user has training items; a user without validation or test items has an empty row there. ``sequences``: the
-    training items in the order of time, for sequential models, or None where no order is known.
+    training items in the order of time, for sequential models, or None where no order is known. ``reading``: what the
+    source held and what was left out of it, or None where nothing was read.
     """
 
     train: Interactions
@@ -71,6 +73,7 @@ class Dataset:
     items: IdMap
     name: str = "data"
     sequences: UserSequences | None = None
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         for part, held in (("valid", self.valid), ("test", self.test)):

@@ -19,7 +19,7 @@ from pathlib import Path
 from fastkd.core.errors import DataError
 from fastkd.core.files import atomic_path, write_text
 from fastkd.core.registry import Registry
-from fastkd.data.loading import DataConfig
+from fastkd.data.config import DataConfig
 from fastkd.data.store import checksum
 
 Progress = Callable[[str, int, int | None], None]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkd.core.errors import ConfigError, DataError
-from fastkd.data.log import InteractionLog
+from fastkd.data.log import InteractionLog, ways_to_set
 
 Duplicates = Literal["first", "latest", "refuse"]
 
@@ -19,7 +19,9 @@ def threshold(log: InteractionLog, min_rating: float) -> InteractionLog:
     Raises ``DataError`` when the log has no ratings, one is missing, or nothing is left.
     """
     if log.rating is None:
-        raise DataError(f"{log.source}: min_rating={min_rating} but there is no rating column")
+        raise DataError(
+            f"{log.source}: min_rating={min_rating} but there is no rating column; name it: {ways_to_set('rating')}"
+        )
     missing = np.isnan(log.rating)
     if missing.any():
         raise DataError(
@@ -90,7 +92,7 @@ def k_core(log: InteractionLog, *, user_core: int = 1, item_core: int = 1) -> In
 def times_of(log: InteractionLog, need: str) -> NDArray[np.int64] | NDArray[np.float64]:
     """Return the time column; ``DataError`` naming ``need`` when it is absent or has gaps."""
     if log.time is None:
-        raise DataError(f"{log.source}: {need} needs a time column; name it with ReadOptions(time=...)")
+        raise DataError(f"{log.source}: {need} needs a time column; name it: {ways_to_set('time')}")
     if log.time.dtype.kind == "f" and np.isnan(log.time).any():
         missing = np.isnan(log.time)
         raise DataError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,82 +14,15 @@ from fastkd.core.errors import ConfigError, DataError
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.data import splits
+from fastkd.data.config import DataConfig
 from fastkd.data.dataset import Dataset, IdMap
-from fastkd.data.filters import Duplicates, deduplicate, k_core, threshold, times_of
-from fastkd.data.log import Format, IdColumn, InteractionLog, ReadOptions
-from fastkd.data.planted import SyntheticConfig
+from fastkd.data.filters import deduplicate, k_core, threshold, times_of
+from fastkd.data.log import IdColumn, InteractionLog
 from fastkd.data.readers import read_interactions, resolve
+from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences, build_sequences
 from fastkd.data.store import checksum, is_store, open_store, save_store, store_provenance
 from fastkd.data.synthetic import synthetic_dataset
-
-Split = Literal["random", "leave_one_out", "temporal", "temporal_per_user", "column"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Where the data is and what becomes of it.
-
-    Source: ``path`` (file, folder of train/valid/test files, or store) or ``synthetic``. ``format``, ``delimiter``,
-    ``columns`` and the ``*_column`` names are as in :class:`ReadOptions`. Filters: ``min_rating``, ``duplicates``,
-    ``user_core``, ``item_core``. ``keep_ids``: ids are already 0-based integers; the counts are the largest id plus
-    one, or ``num_users``/``num_items``. ``split="column"`` reads ``split_column``; when no row is labelled as
-    validation, ``valid_from_train`` of each user's training rows becomes it. ``unlabelled``: what to do with rows
-    without label. ``users_without_train``: users that a split leaves without training rows. ``store``: cache folder,
-    made on first use.
-    """
-
-    path: Path | None = None
-    synthetic: SyntheticConfig | None = None
-    name: str | None = None
-    format: Format = "auto"
-    delimiter: str | None = None
-    columns: tuple[str, ...] | None = None
-    user_column: str | None = None
-    item_column: str | None = None
-    rating_column: str | None = None
-    time_column: str | None = None
-    split_column: str = "split"
-    min_rating: float | None = None
-    duplicates: Duplicates = "first"
-    user_core: int = 1
-    item_core: int = 1
-    keep_ids: bool = False
-    num_users: int | None = None
-    num_items: int | None = None
-    split: Split = "random"
-    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    valid_from_train: float = 0.1
-    unlabelled: Literal["refuse", "drop"] = "refuse"
-    users_without_train: Literal["refuse", "drop"] = "refuse"
-    seed: int = 0
-    store: Path | None = None
-
-    def __post_init__(self) -> None:
-        splits.check_ratios(self.ratios)
-        if not 0 <= self.valid_from_train < 1:
-            raise ConfigError(f"valid_from_train must be in [0, 1), got {self.valid_from_train}")
-        if self.path is not None and self.synthetic is not None:
-            raise ConfigError(f"give path or synthetic, not both (path is {self.path})")
-        if self.keep_ids and (self.user_core > 1 or self.item_core > 1):
-            raise ConfigError("keep_ids=True keeps every id, a core removes some: set user_core and item_core to 1")
-        if not self.keep_ids and (self.num_users is not None or self.num_items is not None):
-            raise ConfigError("num_users and num_items need keep_ids=True; otherwise ids are counted")
-        if self.keep_ids and self.users_without_train == "drop":
-            raise ConfigError("users_without_train='drop' renumbers users; it needs keep_ids=False")
-
-    def read_options(self) -> ReadOptions:
-        """Return how to read the source."""
-        return ReadOptions(
-            format=self.format,
-            user=self.user_column,
-            item=self.item_column,
-            rating=self.rating_column if self.min_rating is not None or self.rating_column else "",
-            time=self.time_column,
-            split=self.split_column if self.split == "column" else None,
-            delimiter=self.delimiter,
-            columns=self.columns,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +30,7 @@ class PreparedLog:
     """Filtered, numbered and split rows in file order.
 
     ``users``, ``items`` int64[n] dense ids; ``parts`` int8[n] (0 train, 1 valid, 2 test); ``time`` [n] or None.
+    ``reading``: what the source held and what was left out.
     """
 
     users: NDArray[np.int64]
@@ -106,6 +40,7 @@ class PreparedLog:
     user_map: IdMap
     item_map: IdMap
     name: str = field(default="data")
+    reading: Reading | None = None
 
     def dataset(self) -> Dataset:
         """Return the rows as a :class:`Dataset`; a user without training rows is refused by original id.
@@ -121,7 +56,8 @@ class PreparedLog:
                 Interactions.from_pairs(users, items, num_users=len(self.user_map), num_items=len(self.item_map))
             )
         sequences = self.sequences("train") if self._is_timed("train") else None
-        return Dataset(built[0], built[1], built[2], self.user_map, self.item_map, self.name, sequences)
+        parts = (built[0], built[1], built[2])
+        return Dataset(*parts, self.user_map, self.item_map, self.name, sequences, self.reading)
 
     def _is_timed(self, part: str) -> bool:
         """Return whether every row of a part has a time."""
@@ -164,10 +100,12 @@ def prepare_log(config: DataConfig, *, source: Any = None) -> PreparedLog:
     if source is None and config.path is None:
         raise ConfigError("nothing to load: give path, synthetic or store")
     log = read_interactions(config.path if source is None else source, options=config.read_options())
-    rows = _filtered(log, config)
+    rows, left_out = _filtered(log, config)
     name = config.name or (config.path.name.split(".")[0] if config.path else "data")
-    prepared = _numbered(rows, np.zeros(len(rows), dtype=np.int8), config, name)
-    return _split(prepared, rows, config)
+    numbered = _numbered(rows, np.zeros(len(rows), dtype=np.int8), config, name)
+    prepared = _split(numbered, rows, config)
+    left_out["users_without_train"] = len(rows) - len(prepared.users)
+    return replace(prepared, reading=Reading(rows=len(log), columns=dict(log.columns), left_out=left_out))
 
 
 def _build(config: DataConfig, source: Any) -> Dataset:
@@ -179,22 +117,41 @@ def _build(config: DataConfig, source: Any) -> Dataset:
     return prepare_log(config, source=source).dataset()
 
 
-def _filtered(log: InteractionLog, config: DataConfig) -> InteractionLog:
-    if config.split == "column":
-        if log.split is None:
-            raise DataError(f"{log.source}: split='column' but there are no split labels; use another split")
-        labelled = splits.column_split(log.split, source=log.source)[1]
-        if not labelled.all():
-            if config.unlabelled == "refuse":
-                raise DataError(
-                    f"{log.source}, row {int(np.argmin(labelled)) + 1}: no label in column {config.split_column!r} "
-                    f"({int((~labelled).sum())} such rows); unlabelled='drop' leaves them out"
-                )
-            log = log.take(labelled)
-    if config.min_rating is not None:
-        log = threshold(log, config.min_rating)
-    log = deduplicate(log, keep=config.duplicates)
-    return k_core(log, user_core=config.user_core, item_core=config.item_core)
+def _labelled(log: InteractionLog, config: DataConfig) -> InteractionLog:
+    if config.split != "column":
+        return log
+    if log.split is None:
+        raise DataError(f"{log.source}: split='column' but there are no split labels; use another split")
+    labelled = splits.column_split(log.split, source=log.source)[1]
+    if labelled.all():
+        return log
+    if config.unlabelled == "refuse":
+        raise DataError(
+            f"{log.source}, row {int(np.argmin(labelled)) + 1}: no label in column {config.split_column!r} "
+            f"({int((~labelled).sum())} such rows); unlabelled='drop' leaves them out"
+        )
+    if not labelled.any():
+        raise DataError(
+            f"{log.source}: none of {len(log)} rows has a label in column {config.split_column!r}; use another split"
+        )
+    return log.take(labelled)
+
+
+_FILTERS: dict[str, Callable[[InteractionLog, DataConfig], InteractionLog]] = {
+    "unlabelled": _labelled,
+    "min_rating": lambda log, of: log if of.min_rating is None else threshold(log, of.min_rating),
+    "duplicates": lambda log, of: deduplicate(log, keep=of.duplicates),
+    "core": lambda log, of: k_core(log, user_core=of.user_core, item_core=of.item_core),
+}
+
+
+def _filtered(log: InteractionLog, config: DataConfig) -> tuple[InteractionLog, dict[str, int]]:
+    """Return the rows that stay, and how many each filter left out."""
+    left_out = {}
+    for name, step in _FILTERS.items():
+        kept = step(log, config)
+        left_out[name], log = len(log) - len(kept), kept
+    return log, left_out
 
 
 def _numbered(log: InteractionLog, parts: NDArray[np.int8], config: DataConfig, name: str) -> PreparedLog:
@@ -245,9 +202,12 @@ def _split(log: PreparedLog, rows: InteractionLog, config: DataConfig) -> Prepar
         parts = splits.leave_one_out(log.users, log.items, time=time, seeds=seeds)
     elif config.split == "random":
         parts = splits.random_split(log.users, log.items, ratios=config.ratios, seeds=seeds)
-    else:
+    elif config.split == "temporal" or config.split == "temporal_per_user":
         time = times_of(rows, f"split={config.split!r}")
-        parts = splits.temporal_split(log.users, time, ratios=config.ratios, per_user=config.split != "temporal")
+        per_user = config.split == "temporal_per_user"
+        parts = splits.temporal_split(log.users, time, ratios=config.ratios, per_user=per_user)
+    else:
+        assert_never(config.split)
     done = replace(log, parts=parts)
     if config.users_without_train == "refuse":
         return done

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastkd.core.config import conform
 from fastkd.core.errors import DataError
 from fastkd.data.dataset import IdMap
 
 Format = Literal["auto", "parquet", "csv", "inter", "movielens", "adjacency", "npz"]
+MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,8 @@ class ReadOptions:
 
     ``format``: by extension when ``"auto"``. ``user``, ``item``, ``rating``, ``time``: column names, by
     default the usual ones (``user_id``, ``movieId``, ``timestamp``, ...); an empty string means "do not
-    read it". ``split``: column of train/valid/test labels, read only when named. ``delimiter``: of delimited
+    read it". ``lenient_time``: a time column that is found, not named, and holds no times is left out with a warning,
+    not refused. ``split``: column of train/valid/test labels, read only when named. ``delimiter``: of delimited
     text, by default sniffed from the first line; ``"::"`` is understood. ``columns``: names for a delimited file
     without a header line; by default a first line holding a number means that there is none, and the columns are
     user, item, rating, time in this order.
@@ -31,9 +35,19 @@ class ReadOptions:
     item: str | None = None
     rating: str | None = None
     time: str | None = None
+    lenient_time: bool = False
     split: str | None = None
     delimiter: str | None = None
     columns: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        conform(self)
+
+
+def ways_to_set(option: str) -> str:
+    """Return how a reading option is set on the command line, in a study, and in Python, for messages."""
+    key = f"{option}_column" if option in ("user", "item", "rating", "time", "split") else option
+    return f"--set {key}=... (in a study data.{key}=...), DataConfig({key}=...) or ReadOptions({option}=...)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +87,8 @@ class IdColumn:
         array = np.asarray(values)
         if array.ndim != 1:
             raise DataError(f"ids must be one-dimensional, got shape {array.shape}")
+        if array.dtype == np.uint64 and array.size and array.max() > np.uint64(MAX_ID):
+            raise DataError(f"id {array.max()} is past the largest id {MAX_ID}; cast the ids to text")
         if array.dtype.kind in "iu" or array.size == 0:
             return cls(array.astype(np.int64))
         if array.dtype.kind != "U":
@@ -87,7 +103,7 @@ class InteractionLog:
 
     ``rating`` float64[n] (NaN = missing), ``time`` int64[n] or float64[n] (NaN = missing), ``split``
     labels; each is None where the source has no such column. ``shape``: (users, items) when the source
-    states it. ``source`` names the file in messages.
+    states it. ``source`` names the file in messages. ``columns``: role -> the source's column that was read for it.
     """
 
     users: IdColumn
@@ -97,6 +113,7 @@ class InteractionLog:
     split: IdColumn | None = None
     source: str = "arrays"
     shape: tuple[int, int] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, column in (("item", self.items), ("rating", self.rating), ("time", self.time), ("split", self.split)):
@@ -126,6 +143,7 @@ class InteractionLog:
             None if self.split is None else self.split.take(rows),
             self.source,
             self.shape,
+            self.columns,
         )
 
     @classmethod

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from fastkd.core.errors import DataError, did_you_mean
 from fastkd.data.columns import LogBuilder, choose_columns
-from fastkd.data.log import Format, IdColumn, InteractionLog, ReadOptions
+from fastkd.data.log import Format, IdColumn, InteractionLog, ReadOptions, ways_to_set
 from fastkd.data.text import looks_like_adjacency, read_adjacency, read_delimited
 
 EXTENSIONS: dict[str, Format] = {
@@ -34,7 +34,8 @@ def read_interactions(source: Any, *, options: ReadOptions | None = None) -> Int
     """Read a file, a folder of ``train.*``/``valid.*``/``test.*`` files, or a pandas/polars/Arrow frame.
 
     Relative paths are looked up in the working directory, then in the folder that the environment
-    variable ``FASTKD_DATA`` names. Raises ``DataError`` naming the file, column, row and value.
+    variable ``FASTKD_DATA`` names. Times as text are numbers or ISO dates; a zone (``Z``, ``+02:00``) counts, a date
+    without one is in UTC. Raises ``DataError`` naming the file, column, row and value.
     """
     options = options or ReadOptions()
     if isinstance(source, InteractionLog):
@@ -83,7 +84,7 @@ def _format_of(path: Path) -> Format:
         return "adjacency" if looks_like_adjacency(str(path)) else "csv"
     if suffix not in EXTENSIONS:
         known = ", ".join([*EXTENSIONS, ".txt"])
-        raise DataError(f"{path}: unknown extension {suffix!r}; known: {known}. Pass ReadOptions(format=...)")
+        raise DataError(f"{path}: unknown extension {suffix!r}; known: {known}. Name it: {ways_to_set('format')}")
     return EXTENSIONS[suffix]
 
 
@@ -91,7 +92,7 @@ def _read_parquet(path: str, options: ReadOptions) -> InteractionLog:
     try:
         with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
             roles = choose_columns(file.schema_arrow.names, options, path)
-            builder = LogBuilder(roles, path, text=False)
+            builder = LogBuilder(roles, path, options, text=False)
             for batch in file.iter_batches(batch_size=1 << 20, columns=list(dict.fromkeys(roles.values()))):
                 builder.add(batch)
     except DataError:
@@ -110,7 +111,7 @@ def _read_frame(frame: Any, options: ReadOptions) -> InteractionLog:
     names = [str(name) for name in found]
     roles = choose_columns(names, options, source)
     wanted = list(dict.fromkeys(roles.values()))
-    builder = LogBuilder(roles, source, text=False)
+    builder = LogBuilder(roles, source, options, text=False)
     try:
         part = frame.select(wanted) if hasattr(frame, "select") else frame[wanted]
         for batch in pa.RecordBatchReader.from_stream(part):
@@ -166,6 +167,7 @@ def _read_folder(folder: Path, options: ReadOptions) -> InteractionLog:
         _stack([log.time for log in parts]),
         IdColumn(codes, names),
         str(folder),
+        columns={role: name for role, name in parts[0].columns.items() if all(role in log.columns for log in parts)},
     )
 
 

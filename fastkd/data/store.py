@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastkd.core.errors import DataError
+from fastkd.core.config import from_mapping, to_mapping
+from fastkd.core.errors import ConfigError, DataError
 from fastkd.core.files import sync_folder
 from fastkd.core.interactions import Interactions, id_dtype
 from fastkd.core.manifest import check_file, read_manifest
 from fastkd.data.dataset import Dataset, IdMap
+from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences
 from fastkd.data.splits import PARTS
 
@@ -44,10 +46,7 @@ def save_store(
     if it is a store (anything else is never deleted).
     """
     target = Path(folder)
-    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
-        if not overwrite:
-            raise DataError(f"{target} exists; pass overwrite=True to replace it")
-        _read_manifest(target, any_version=True)  # refuses a folder that is not a store
+    check_target(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.tmp"
     temporary.mkdir()
@@ -57,6 +56,17 @@ def save_store(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def check_target(folder: Path | str, *, overwrite: bool = False) -> None:
+    """Refuse what :func:`save_store` would refuse to write to, before there is anything to write."""
+    target = Path(folder)
+    if not target.exists() or not any(target.iterdir() if target.is_dir() else [target]):
+        return
+    if not is_store(target):
+        raise DataError(f"{target} exists and is not a store; only a store is replaced: name another folder")
+    if not overwrite:
+        raise DataError(f"{target} exists; overwrite=True replaces it, on the command line --overwrite")
 
 
 def open_store(folder: Path | str, *, verify: bool = True) -> Dataset:
@@ -74,13 +84,15 @@ def open_store(folder: Path | str, *, verify: bool = True) -> Dataset:
         users = _id_map(manifest["users"], arrays, "users")
         items = _id_map(manifest["items"], arrays, "items")
         name = str(manifest["name"])
-    except (KeyError, TypeError, AttributeError) as error:
+        held = manifest.get("reading")  # absent from stores of data that was not read, and from older ones
+        reading = None if held is None else from_mapping(Reading, held)
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise DataError(f"{root / MANIFEST}: incomplete or malformed manifest: {error!r}") from error
-    held = arrays.get(SEQUENCE)
-    sequences = None if held is None else UserSequences(parts[0].indptr, held)
-    if verify and held is not None and len(held) and not (held.min() >= 0 and held.max() < parts[0].num_items):
+    order = arrays.get(SEQUENCE)
+    sequences = None if order is None else UserSequences(parts[0].indptr, order)
+    if verify and order is not None and len(order) and not (order.min() >= 0 and order.max() < parts[0].num_items):
         raise DataError(f"{root / SEQUENCE}.npy holds items outside [0, {parts[0].num_items})")
-    return Dataset(parts[0], parts[1], parts[2], users, items, name, sequences)
+    return Dataset(parts[0], parts[1], parts[2], users, items, name, sequences, reading)
 
 
 def store_provenance(folder: Path | str) -> dict[str, Any]:
@@ -120,6 +132,7 @@ def _write(dataset: Dataset, folder: Path, provenance: Mapping[str, Any]) -> Non
         "arrays": {name: _write_array(folder, name, array) for name, array in arrays.items()},
         "content_hash": {name: part.content_hash() for name, part in zip(PARTS, parts, strict=True)},
         "provenance": dict(provenance),
+        **({} if dataset.reading is None else {"reading": to_mapping(dataset.reading)}),
     }
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkd.data.dataset import Dataset
+from fastkd.data.reading import Reading
 
 QUANTILES = {"min": 0.0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 
@@ -18,7 +19,8 @@ class DatasetSummary:
     """Counts of a data set; ``rows`` and ``users_with`` are per part.
 
     ``density`` = all rows / (users x items). Degrees count training rows. ``cold_items``: items without a
-    training row; ``cold_test_rows``/``cold_valid_rows``: rows of the part whose item is one of them.
+    training row; ``cold_test_rows``/``cold_valid_rows``: rows of the part whose item is one of them. ``reading``: what
+    was read and left out on the way, or None where the data was not read from a source.
     """
 
     name: str
@@ -33,10 +35,12 @@ class DatasetSummary:
     cold_valid_rows: int
     cold_test_rows: int
     content_hash: str
+    reading: Reading | None = None
 
     def lines(self) -> list[tuple[str, str]]:
         """Return (name, value) pairs in reading order, for a table."""
-        rows = [("name", self.name), ("users", f"{self.users:,}"), ("items", f"{self.items:,}")]
+        rows = [("name", self.name), *(self.reading.lines() if self.reading else ())]
+        rows += [("users", f"{self.users:,}"), ("items", f"{self.items:,}")]
         rows += [(f"{part} rows", f"{n:,} ({self.users_with[part]:,} users)") for part, n in self.rows.items()]
         rows += [("density", f"{self.density:.3g}")]
         for title, degrees in (
@@ -70,6 +74,7 @@ def dataset_summary(dataset: Dataset) -> DatasetSummary:
         cold_valid_rows=int(cold[dataset.valid.indices].sum()),
         cold_test_rows=int(cold[dataset.test.indices].sum()),
         content_hash=dataset.content_hash(),
+        reading=dataset.reading,
     )
 
 

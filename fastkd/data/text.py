@@ -5,6 +5,7 @@ Files are streamed in blocks and parsed by Arrow or numpy; a ``.gz`` or ``.bz2``
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -19,7 +20,7 @@ from pyarrow import csv as arrow_csv
 
 from fastkd.core.errors import DataError
 from fastkd.data.columns import LogBuilder, choose_columns
-from fastkd.data.log import IdColumn, InteractionLog, ReadOptions
+from fastkd.data.log import IdColumn, InteractionLog, ReadOptions, ways_to_set
 
 DEFAULT_COLUMNS = ("user", "item", "rating", "time")
 BLOCK = 1 << 23
@@ -39,7 +40,13 @@ class Layout:
 def head(path: str) -> list[str]:
     """Return the complete lines among the first 64 KiB, without empty ones."""
     with _open(path) as stream:
-        text = _read(stream, path, 1 << 16).decode("utf-8", errors="replace").removeprefix("\ufeff")
+        raw = _read(stream, path, 1 << 16)
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(
+            f"{path}: the text is UTF-16, by its first bytes {raw[:2].hex(' ')}; expected UTF-8: save it as that, or "
+            "convert it (iconv -f UTF-16 -t UTF-8)"
+        )
+    text = raw.decode("utf-8", errors="replace").removeprefix("\ufeff")
     lines = text.splitlines()
     if len(text) >= 1 << 16 and len(lines) > 1:
         lines.pop()
@@ -55,7 +62,7 @@ def looks_like_adjacency(path: str) -> bool:
     if len(lines) > 1 and (widths == {3} or widths == {4}):
         raise DataError(
             f"{path}: every line holds {widths.pop()} integers: a table, or lists of items? "
-            "Pass format='csv' (with delimiter=' ') or format='adjacency'"
+            f"Name the format, csv (with delimiter ' ') or adjacency: {ways_to_set('format')}"
         )
     return True
 
@@ -86,7 +93,9 @@ def _delimiter(line: str, path: str) -> str:
     counts = {mark: line.count(mark) for mark in ("\t", ",", ";", "|", " ")}
     best = max(counts, key=lambda mark: (mark != " ", counts[mark]) if counts[mark] else (False, 0))
     if not counts[best]:
-        raise DataError(f"{path}: no delimiter found in the first line {line[:80]!r}; pass ReadOptions(delimiter=...)")
+        raise DataError(
+            f"{path}: no delimiter found in the first line {line[:80]!r}; name it: {ways_to_set('delimiter')}"
+        )
     return best
 
 
@@ -106,7 +115,7 @@ def read_delimited(path: str, options: ReadOptions, *, inter: bool = False) -> I
     """Read a delimited file into a log; every row has the columns of the first."""
     layout = sniff(path, options, inter=inter)
     roles = choose_columns(layout.columns, options, path)
-    builder = LogBuilder(roles, path, text=True)
+    builder = LogBuilder(roles, path, options, text=True)
     bad_rows: list[Any] = []
 
     def keep(row: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def is_tensor(values: object) -> bool:
 
 
 def integers(values: Any, name: str, dimensions: int) -> NDArray[Any]:
-    """Return ids as a C-contiguous int32 or int64 numpy array, sharing memory where it can.
+    """Return ids, a list's too, as a C-contiguous int32 or int64 numpy array, sharing memory where it can.
 
     Raises ``TypeError`` for another type, dtype or device, ``DataError`` for another number of dimensions.
     """
@@ -26,13 +27,23 @@ def integers(values: Any, name: str, dimensions: int) -> NDArray[Any]:
         if values.device.type != "cpu":
             raise TypeError(f"{name} is on {values.device}; negatives are drawn on the CPU: pass {name}.cpu()")
         values = values.detach().numpy()
+    elif isinstance(values, (list, tuple, range)):
+        values = _array_of(values, name)
     if not isinstance(values, np.ndarray):
-        raise TypeError(f"{name} must be a numpy array or a torch tensor, got {type(values).__name__}")
+        raise TypeError(f"{name} must be a numpy array, a torch tensor or a list, got {type(values).__name__}")
     if values.dtype not in (np.int32, np.int64) or not values.dtype.isnative:
         raise TypeError(f"{name} must be int64 (or int32), got {values.dtype}; convert with .astype(numpy.int64)")
     if values.ndim != dimensions:
         raise DataError(f"{name} must have {dimensions} dimension(s), got shape {values.shape}")
     return np.require(values, requirements=["C", "A"])
+
+
+def _array_of(values: Sequence[Any], name: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{name} must be a list of ids, or lists of equal length: {error}") from error
+    return array if array.size else array.astype(np.int64)  # numpy takes an empty list for numbers with a fraction
 
 
 def like(drawn: NDArray[Any], given: Any) -> Any:

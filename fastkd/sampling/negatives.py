@@ -96,13 +96,12 @@ class NegativeSampler:
     ) -> Any:
         """Return ``int64[B, n]``: slots 0..n-1 of each user, of the same kind (numpy or torch) as ``users``.
 
-        ``users``: int64[B] (int32 is widened). ``exclude_lists``: int64 or int32 [B, M], further items to
-        leave out of each row, -1 = none, in any order, repeats allowed. ``replacement=False`` (uniform and
-        popularity): a
-        row's items are distinct, each drawn in proportion among what the slots before it left; its first slots do not
-        depend on ``n``. ``on_exhausted="pad"``: slots that find no item left are -1, at the end of the row. ``out``: an
-        int32 or int64 [B, n] array or tensor to fill and return. A user listed twice gets the same items twice; to draw
-        per interaction use :meth:`sample_epoch` or :meth:`sample_slots`.
+        ``users``: int64[B] (int32 is widened), or a list, for which numpy comes back. ``exclude_lists``: int64 or int32
+        [B, M], further items to leave out of each row, -1 = none, in any order, repeats allowed. ``replacement=False``
+        (uniform and popularity): a row's items are distinct, each drawn in proportion among what the slots before it
+        left; its first slots do not depend on ``n``. ``on_exhausted="pad"``: slots that find no item left are -1, at
+        the end of the row. ``out``: an int32 or int64 [B, n] array or tensor to fill and return. A user listed twice
+        gets the same items twice; to draw per interaction use :meth:`sample_epoch` or :meth:`sample_slots`.
 
         With ``return_log_prob=True`` returns ``(ids, log_prob)``: float32 [B, n], the log-probability of each item in
         its

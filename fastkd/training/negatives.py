@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastkd.core.errors import DataError
+from fastkd.core.errors import DataError, FastKDWarning
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.data.batch import Batch
@@ -101,7 +101,7 @@ def _warn_of_full_users(train: Interactions) -> None:
             f"{len(full):,} of {train.num_users:,} users took all {train.num_items:,} items in training, the first of "
             f"them in row {full[0]}: no negative is left for them, and a loss that compares with negatives learns "
             "nothing from their rows",
-            UserWarning,
+            FastKDWarning,
             stacklevel=2,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,15 @@ from typing import Literal
 import torch
 
 from fastkd.core.config import to_yaml
-from fastkd.core.errors import CheckpointError, ConfigError, DataError, TeacherError, TrainingError, did_you_mean
+from fastkd.core.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FastKDWarning,
+    TeacherError,
+    TrainingError,
+    did_you_mean,
+)
 from fastkd.core.files import write_text
 from fastkd.core.seeds import Seeds
 from fastkd.data.batches import num_batches
@@ -33,6 +42,8 @@ from fastkd.training.signals import StopSignals
 from fastkd.training.state import Progress, RunState, load_module
 from fastkd.training.step import Learner, build_scaler
 
+_MANY_ROWS = 200_000
+"""Rows of both tables from which on a dense optimiser's step is mostly its own traffic."""
 Resume = Literal["auto", "never", "must"]
 
 
@@ -112,6 +123,7 @@ class Trainer:
             check_identity(found.identity, identity, folder.path)
         elif folder is not None:
             write_text(folder.config, to_yaml(self.config))
+        self._note_dense_steps()
         state = self._build(folder)
         if found is not None:
             state.restore(found)
@@ -200,14 +212,34 @@ class Trainer:
             near = did_you_mean(self.config.monitor, known)
             raise ConfigError(f"monitor {self.config.monitor!r} is not evaluated.{near} Evaluated: {', '.join(known)}")
 
+    def _note_dense_steps(self) -> None:
+        """Say so where nearly all rows that the optimiser writes at a step have no gradient."""
+        rows, read = (
+            self.student.num_users + self.student.num_items,
+            self.config.batch_size * (2 + self.config.negatives),
+        )
+        if self.config.row_sparse or rows < _MANY_ROWS or rows < 10 * read or isinstance(self.student, PairRecommender):
+            return
+        if _are_parameters(self.student.tables()):
+            warnings.warn(
+                f"{self.config.optimizer} writes all {rows:,} rows of users and items at each step, of which a batch "
+                f"reads at most {read:,}: optimizer='row_adam' (or row_adagrad, row_sgd) writes those",
+                FastKDWarning,
+                stacklevel=3,
+            )
+
     def _check_row_sparse(self) -> None:
         """Refuse computed tables: a row-sparse gradient cannot flow on through what computes them."""
         tables = self.student.tables()
-        if type(tables) is not Tables or not (tables.users.is_leaf and tables.items.is_leaf):
+        if not _are_parameters(tables):
             raise ConfigError(
                 f"optimizer {self.config.optimizer!r} needs a student whose tables are its parameters (bpr_mf); "
                 f"{type(self.student).__name__} computes them. adam, adamw or sgd would work"
             )
+
+
+def _are_parameters(tables: Tables) -> bool:
+    return type(tables) is Tables and tables.users.is_leaf and tables.items.is_leaf
 
 
 def _teacher(given: object) -> Teacher | None:

@@ -10,6 +10,7 @@ from fastkd.bench.case import Part, at
 from fastkd.bench.cases._rows import LR, losses, rotating
 from fastkd.bench.peers import NAMES, Foreign, Peer, Unable, peer_named
 from fastkd.bench.run import run_point
+from fastkd.core import ConfigError
 
 ROOF = Roofline(1e10, {"float32": 1e11}, 1)
 
@@ -35,6 +36,11 @@ SMALL = {
     "negatives_uniform": at(U=9, B=7, N=300, seen=5, n=3),
     "training_step": at(B=6, N=200, D=8, K=3, L=4),
 }
+
+
+def test_an_unknown_pass_is_named():
+    with pytest.raises(ConfigError, match=r"passes\[1\]: 'forwrad' is not allowed\. Did you mean 'forward'"):
+        Settings(passes=("both", "forwrad"))
 
 
 @pytest.mark.parametrize("name", SMALL)

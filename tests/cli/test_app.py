@@ -1,8 +1,10 @@
+import warnings
+
 import typer
 from typer.testing import CliRunner
 
 from fastkd.cli.app import GuardedGroup
-from fastkd.core.errors import CheckpointError
+from fastkd.core.errors import CheckpointError, FastKDWarning
 
 app = typer.Typer(cls=GuardedGroup)
 inner = typer.Typer(cls=GuardedGroup)
@@ -39,6 +41,12 @@ def other():
     pass
 
 
+@app.command()
+def warn():
+    for message in ("left out", "left out", FutureWarning("of another")):
+        warnings.warn(message, FutureWarning if message != "left out" else FastKDWarning, stacklevel=1)
+
+
 def run(*args):
     return CliRunner().invoke(app, list(args))
 
@@ -65,6 +73,18 @@ def test_a_defect_is_1_without_a_traceback():
     assert result.exit_code == 1
     assert "IndexError: out of range" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_our_warnings_are_notes_and_those_of_others_stay_as_they_are():
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        before, others = warnings.showwarning, []
+        warnings.showwarning = lambda message, *rest: others.append(str(message))
+        result = run("warn")
+        warnings.showwarning = before
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == "note: left out\nnote: left out\n"
+    assert others == ["of another"]
 
 
 def test_typers_own_exits_pass():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastkd.core.config import from_mapping, read_yaml, to_mapping, to_yaml, with_overrides
+from fastkd.core.config import conform, from_mapping, read_yaml, to_mapping, to_yaml, with_overrides
 from fastkd.core.errors import ConfigError
 
 
@@ -58,6 +58,44 @@ def test_wrong_values_are_named_with_their_path(values, named):
     with pytest.raises(ConfigError) as error:
         from_mapping(Outer, values)
     assert named in str(error.value)
+
+
+@dataclass(frozen=True)
+class Settled:
+    kind: Literal["a", "b"] = "a"
+    other: Literal["left", "right"] | None = None
+    sign: Literal[1, -1] = 1
+    many: tuple[Literal["x", "y"], ...] = ()
+    path: Path | None = None
+    free: str = "anything"
+
+    def __post_init__(self):
+        conform(self)
+
+
+def test_choices_hold_in_python_as_in_a_file():
+    built = Settled("b", "left", -1, ["x", "y"], "a/b", 5)
+    assert built == Settled("b", "left", -1, ("x", "y"), Path("a/b"), 5)
+    assert from_mapping(Settled, {"path": "c", "many": ["x"]}) == Settled(path=Path("c"), many=("x",))
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"kind": "c"}, "kind: 'c' is not allowed. One of: a, b"),
+        ({"kind": None}, "kind: None is not allowed"),
+        ({"other": "rigth"}, "other: 'rigth' is not allowed. Did you mean 'right'? One of: left, right"),
+        ({"sign": True}, "sign: True is not allowed"),
+        ({"many": ("x", "z")}, "many[1]: 'z' is not allowed"),
+        ({"many": "x"}, "many: expected a list, got 'x'"),
+        ({"path": 3}, "path: expected Path, got 3 (int)"),
+    ],
+)
+def test_a_choice_that_is_none_is_refused_in_python_as_in_a_file(values, named):
+    for build in (lambda: Settled(**values), lambda: from_mapping(Settled, values)):
+        with pytest.raises(ConfigError) as error:
+            build()
+        assert named in str(error.value)
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):

@@ -15,5 +15,10 @@ def test_input_errors_are_value_errors_and_states_are_runtime_errors():
     assert issubclass(errors.CheckpointError, RuntimeError)
 
 
+def test_a_warning_can_be_told_from_those_of_others():
+    assert issubclass(errors.FastKDWarning, UserWarning)
+    assert not issubclass(errors.FastKDWarning, errors.FastKDError)
+
+
 def test_the_nearest_name_is_suggested():
     assert errors.did_you_mean("embeding", ["embedding", "user"]) == " Did you mean 'embedding'?"

@@ -3,15 +3,22 @@ import datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastkd.core import DataError
-from fastkd.data.columns import MAX_ID_LENGTH, LogBuilder, choose_columns
+from fastkd.core.errors import FastKDWarning
+from fastkd.data._values import MAX_ID_LENGTH
+from fastkd.data.columns import LogBuilder, choose_columns
 from fastkd.data.log import ReadOptions
 
+LENIENT = ReadOptions(lenient_time=True)
 
-def build(text=False, **columns):
+
+def build(text=False, options=None, **columns):
     batches = columns.pop("batches", None) or [pa.record_batch(columns)]
-    builder = LogBuilder({name: name for name in batches[0].schema.names}, "src", text=text)
+    roles = {name: name for name in batches[0].schema.names}
+    builder = LogBuilder(roles, "src", options or ReadOptions(), text=text)
     for batch in batches:
         builder.add(batch)
     return builder.finish()
@@ -28,10 +35,35 @@ def test_missing_columns_list_what_there_is_and_the_nearest():
         DataError, match=r"f: no column 'itm' for item\. Did you mean 'item'\? Columns found: 'user', 'item'"
     ):
         choose_columns(["user", "item"], ReadOptions(item="itm"), "f")
-    with pytest.raises(DataError, match=r"f: no user column.*'users'.*'article'.*ReadOptions\(user"):
+    with pytest.raises(
+        DataError, match=r"f: no user column.*'users'.*'article'.*--set user_column=.*ReadOptions\(user"
+    ):
         choose_columns(["users", "article"], ReadOptions(), "f")
     with pytest.raises(DataError, match="named for both"):
         choose_columns(["user", "item"], ReadOptions(user="item"), "f")
+
+
+@pytest.mark.parametrize(
+    "found", [["user", "item", "item"], ["user", "Item", "item"], ["item", "user", "USER", "user"]]
+)
+def test_columns_of_one_name_are_refused(found):
+    with pytest.raises(DataError, match=r"f: [23] columns could be the (user|item): .*Columns found: "):
+        choose_columns(found, ReadOptions(), "f")
+
+
+def test_columns_of_one_name_do_not_matter_where_they_are_not_read():
+    assert choose_columns(["user", "item", "note", "note"], ReadOptions(), "f") == {"user": "user", "item": "item"}
+    found = ["user", "item", "rating", "rating"]
+    assert "rating" not in choose_columns(found, ReadOptions(rating=""), "f")
+    with pytest.raises(DataError, match="2 columns could be the rating: 'rating', 'rating'; rename all but one"):
+        choose_columns(found, ReadOptions(), "f")
+
+
+def test_a_name_given_tells_letter_case_apart():
+    found = ["user", "Item", "item"]
+    assert choose_columns(found, ReadOptions(item="Item"), "f")["item"] == "Item"
+    with pytest.raises(DataError, match=r"name one: --set item_column=.*ReadOptions\(item="):
+        choose_columns(found, ReadOptions(), "f")
 
 
 def test_text_that_is_canonical_integers_becomes_integers():
@@ -79,7 +111,10 @@ def test_every_kind_of_arrow_text_reads_the_same(column):
         (pa.array([1.0, 2.5]), r"row 2: id 2\.5 is not a whole number"),
         (pa.array([1.0, float("nan")]), "row 2: null id"),
         (pa.array([1.0, float("inf")]), "row 2: id inf"),
-        (pa.array([1, 2**63], pa.uint64()), "row 2: id 9223372036854775808 is past the largest"),
+        (
+            pa.array([1, 2**63], pa.uint64()),
+            "row 2: id 9223372036854775808 is past the largest.*cast the column to text",
+        ),
         (pa.array([True, False]), "column is bool"),
         (pa.array([[1], [2]]), "column is list"),
         (pa.array(["a", "b" * (MAX_ID_LENGTH + 1)]), "row 2: id of 257 characters"),
@@ -126,6 +161,84 @@ def test_dates_become_integers_in_order():
         assert log.time[0] - log.time[1] == 86_400_000_000
 
 
+OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: datetime.timezone(datetime.timedelta(minutes=minutes)))
+MOMENTS = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2100, 1, 1), timezones=st.none() | OFFSETS)
+
+
+def written(moment, form):
+    text = moment.isoformat(sep=" " if form & 1 else "T")
+    return text.replace("+00:00", "Z") if form & 2 else text
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(MOMENTS, min_size=1, max_size=6), st.integers(0, 3))
+def test_dates_with_a_zone_are_the_moment_and_those_without_are_in_utc(moments, form):
+    ids = list(map(str, range(len(moments))))
+    log = build(text=True, user=ids, item=ids, time=[written(m, form) for m in moments])
+    utc = [m if m.tzinfo else m.replace(tzinfo=datetime.UTC) for m in moments]
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    assert log.time.tolist() == [(m - epoch) // datetime.timedelta(microseconds=1) for m in utc]
+
+
+def test_zones_in_every_spelling_and_a_gap():
+    same = ["2024-01-01T10:00:00Z", "2024-01-01 12:00+02:00", "2024-01-01T04:30:00.000-0530", "2024-01-01 11:00:00+01"]
+    log = build(text=True, user=list("abcdef"), item=list("abcdef"), time=[*same, "2024-01-01", None])
+    assert log.time[:4].tolist() == [1_704_103_200_000_000] * 4
+    assert log.time[4] == 1_704_067_200_000_000
+    assert np.isnan(log.time[5])
+
+
+def test_zoned_text_and_zoned_columns_read_the_same():
+    moments = [
+        datetime.datetime(2024, 1, 1, 10, tzinfo=datetime.UTC),
+        datetime.datetime(2023, 5, 1, tzinfo=datetime.UTC),
+    ]
+    typed = build(user=[1, 2], item=[1, 2], time=pa.array(moments, pa.timestamp("us", "Europe/Vienna")))
+    text = build(text=True, user=["1", "2"], item=["1", "2"], time=[str(m) for m in moments])
+    assert typed.time.tolist() == text.time.tolist()
+
+
+@pytest.mark.parametrize(
+    ("times", "row", "says"),
+    [
+        (["2024-01-01", "2024-01-02T10:00Z", "soon", "later"], 3, "a number or an ISO date .2024-01-31.*, got 'soon'"),
+        (["2024-01-01", "2024-13-01"], 2, "a number or an ISO date .*, got '2024-13-01'"),
+        (["soon", "10"], 1, "a number or an ISO date .*, got 'soon'"),
+        (["10", None, "2024-01-01"], 3, "a time written as in the rows before, got '2024-01-01'"),
+        (["2024-01-01", "11"], 2, "a time written as in the rows before, got '11'"),
+    ],
+)
+def test_the_first_time_that_cannot_be_read_is_named(times, row, says):
+    ids = list(map(str, range(len(times))))
+    with pytest.raises(DataError, match=f"src: column 'time', row {row}: expected {says}"):
+        build(text=True, user=ids, item=ids, time=times)
+
+
+def batches_with_bad_times():
+    return [
+        pa.record_batch({"user": ["a", "b"], "item": ["1", "2"], "time": ["10", "20"]}),
+        pa.record_batch({"user": ["c"], "item": ["3"], "time": ["soon"]}),
+        pa.record_batch({"user": ["d"], "item": ["4"], "time": ["40"]}),
+    ]
+
+
+def test_a_found_time_column_without_times_is_left_out_where_none_is_needed():
+    with pytest.warns(FastKDWarning, match=r"column 'time', row 3: .*got 'soon'\. .* left out.*time_column=''"):
+        log = build(text=True, options=LENIENT, batches=batches_with_bad_times())
+    assert (log.time, len(log)) == (None, 4)
+    assert log.columns == {"user": "user", "item": "item"}
+    with pytest.warns(FastKDWarning, match="expected numbers or dates, the column is bool"):
+        assert build(options=LENIENT, user=[1], item=[1], time=[True]).time is None
+
+
+def test_a_time_column_that_is_named_or_needed_is_never_left_out():
+    for options in (ReadOptions(), ReadOptions(lenient_time=True, time="time")):
+        with pytest.raises(DataError, match="row 3: expected a number or an ISO date"):
+            build(text=True, options=options, batches=batches_with_bad_times())
+    with pytest.raises(DataError, match="column 'rating', row 1: expected a number, got 'good'"):
+        build(text=True, options=LENIENT, user=["1"], item=["1"], rating=["good"])
+
+
 def test_boolean_rating_column_is_refused():
     with pytest.raises(DataError, match="expected numbers, the column is bool"):
         build(user=[1], item=[1], rating=[True])
@@ -135,6 +248,12 @@ def test_labels_may_be_missing_and_are_text():
     log = build(user=[1, 2, 3], item=[1, 2, 3], split=pa.array(["b", None, "a"]).dictionary_encode())
     assert log.split.codes.tolist() == [1, -1, 0]
     assert build(user=[1, 2], item=[1, 2], split=[0, 1]).split.names.tolist() == ["0", "1"]
+
+
+def test_the_log_names_the_columns_it_read():
+    log = build(user=[1], item=[2], time=[3])
+    assert log.columns == {"user": "user", "item": "item", "time": "time"}
+    assert log.take(np.array([0])).columns == log.columns
 
 
 def test_no_rows():

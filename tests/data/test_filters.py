@@ -73,7 +73,7 @@ def test_duplicates_can_be_refused_by_row_and_value():
     log = log_of([(1, 1), (2, 2), (1, 1)])
     with pytest.raises(DataError, match=r"row 3: user 'u1' and item 1000 appear before \(1 repeated"):
         deduplicate(log, keep="refuse")
-    with pytest.raises(DataError, match="'latest' needs a time column"):
+    with pytest.raises(DataError, match=r"'latest' needs a time column; name it: --set time_column=\.\.\."):
         deduplicate(log, keep="latest")
     with pytest.raises(ConfigError, match="'last'"):
         deduplicate(log, keep="last")
@@ -87,7 +87,11 @@ def test_threshold_keeps_the_limit_itself():
 
 @pytest.mark.parametrize(
     ("rating", "message"),
-    [(None, "no rating column"), ([1.0, np.nan], r"1 missing rating\(s\), first in row 2"), ([1.0, 2.0], "1.0 to 2.0")],
+    [
+        (None, r"no rating column; name it: --set rating_column=\.\.\."),
+        ([1.0, np.nan], r"1 missing rating\(s\), first in row 2"),
+        ([1.0, 2.0], "1.0 to 2.0"),
+    ],
 )
 def test_threshold_refuses_by_name(rating, message):
     with pytest.raises(DataError, match=message):

@@ -47,6 +47,13 @@ def test_ids_of_other_kinds_are_refused(bad):
         IdColumn.from_values(bad)
 
 
+def test_ids_past_64_bits_are_refused_with_what_to_do():
+    largest = np.array([2**63 - 1], dtype=np.uint64)
+    assert IdColumn.from_values(largest).codes.tolist() == [2**63 - 1]
+    with pytest.raises(DataError, match=f"id {2**63} is past the largest id {2**63 - 1}; cast the ids to text"):
+        IdColumn.from_values(largest + np.uint64(1))
+
+
 def test_columns_of_different_length_are_refused_by_name():
     with pytest.raises(DataError, match="2 users but 3 item"):
         InteractionLog.from_arrays([0, 1], [0, 1, 2])

@@ -224,3 +224,35 @@ def test_folder_with_text_and_integer_ids(tmp_path):
     log = read_interactions(tmp_path)
     assert log.user.tolist() == ["1", "2", "x"]
     assert log.split.values.tolist() == ["train", "train", "valid"]
+    assert log.columns == {"user": "user", "item": "item"}
+
+
+def test_a_folder_names_the_columns_that_every_file_has(tmp_path):
+    (tmp_path / "train.csv").write_text("user,item,time\n1,2,10\n")
+    (tmp_path / "test.csv").write_text("user,item,when\n1,3,20\n")
+    log = read_interactions(tmp_path)
+    assert (log.time, log.columns) == (None, {"user": "user", "item": "item"})
+
+
+def test_what_python_would_set_is_named_for_the_command_line_too(tmp_path):
+    (tmp_path / "d.xyz").write_text("x")
+    with pytest.raises(DataError, match=r"Name it: --set format=\.\.\. .*ReadOptions\(format="):
+        read_interactions(tmp_path / "d.xyz")
+    (tmp_path / "d.csv").write_text("useritem\n")
+    with pytest.raises(DataError, match=r"name it: --set delimiter=\.\.\. .*data\.delimiter"):
+        read_interactions(tmp_path / "d.csv")
+
+
+@pytest.mark.parametrize("make", [pa.table, pl.DataFrame, pd.DataFrame])
+def test_wide_unsigned_ids_say_what_to_do(make, tmp_path):
+    table = make({"user": np.array([1, 2**63], dtype=np.uint64), "item": [1, 2]})
+    with pytest.raises(
+        DataError, match=r"column 'user', row 2: id 9223372036854775808 is past.*cast the column to text"
+    ):
+        read_interactions(table)
+
+
+def test_a_frame_with_one_name_twice_is_refused():
+    table = pd.DataFrame([[1, 2, 3]], columns=["user", "item", "item"])
+    with pytest.raises(DataError, match="pandas DataFrame: 2 columns could be the item"):
+        read_interactions(table)

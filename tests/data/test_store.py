@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.core import DataError, Interactions
-from fastkd.data import Dataset, IdMap, UserSequences, is_store, open_store, save_store, store_provenance
+from fastkd.data import Dataset, IdMap, Reading, UserSequences, is_store, open_store, save_store, store_provenance
+from fastkd.data.store import check_target
 
 
 def make(train, valid=(), test=(), users=None, items=None, shape=(4, 5)):
@@ -74,7 +76,7 @@ def test_identity_ids_take_no_file(tmp_path):
 
 def test_nothing_else_is_left_behind_and_existing_folders_are_safe(tmp_path):
     folder = save_store(TOY, tmp_path / "s")
-    with pytest.raises(DataError, match="exists; pass overwrite=True"):
+    with pytest.raises(DataError, match="s exists; overwrite=True replaces it, on the command line --overwrite"):
         save_store(TOY, folder)
     other = make([(u, 0) for u in range(4)])
     save_store(other, folder, overwrite=True)
@@ -82,10 +84,34 @@ def test_nothing_else_is_left_behind_and_existing_folders_are_safe(tmp_path):
     foreign = tmp_path / "thesis"
     foreign.mkdir()
     (foreign / "draft.txt").write_text("precious")
-    with pytest.raises(DataError, match=r"no fastkd-store in|not the manifest"):
-        save_store(TOY, foreign, overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match=r"thesis exists and is not a store.*name another folder"):
+            save_store(TOY, foreign, overwrite=overwrite)
     assert (foreign / "draft.txt").read_text() == "precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s", "thesis"]
+
+
+def test_a_target_is_judged_before_there_is_anything_to_write(tmp_path):
+    check_target(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_target(tmp_path / "empty")
+    folder = save_store(TOY, tmp_path / "s")
+    check_target(folder, overwrite=True)
+    with pytest.raises(DataError, match="s exists"):
+        check_target(str(folder))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="file exists and is not a store"):
+        check_target(tmp_path / "file", overwrite=True)
+
+
+def test_what_was_read_is_kept(tmp_path):
+    reading = Reading(rows=9, columns={"user": "user_id", "item": "song"}, left_out={"duplicates": 2})
+    folder = save_store(replace(TOY, reading=reading), tmp_path / "s")
+    assert open_store(folder).reading == reading
+    assert open_store(save_store(TOY, tmp_path / "t")).reading is None
+    edit_manifest(folder, reading={"rows": "many"})
+    with pytest.raises(DataError, match=r"manifest\.json: incomplete or malformed manifest.*rows: expected int"):
+        open_store(folder)
 
 
 def test_a_failed_save_leaves_the_old_store(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 import numpy as np
 
 from fastkd.core import Interactions
-from fastkd.data import Dataset, IdMap, dataset_summary
+from fastkd.data import Dataset, IdMap, Reading, dataset_summary
 
 
 def test_counts_of_a_known_data_set():
@@ -21,6 +21,16 @@ def test_counts_of_a_known_data_set():
     assert text["name"] == "toy"
     assert text["test rows"] == "3 (2 users)"
     assert text["test rows of such items"] == "2"
+
+
+def test_what_was_read_stands_behind_the_name():
+    one = Interactions.from_pairs([0], [0])
+    none = Interactions.empty(1, 1)
+    reading = Reading(rows=4, columns={"user": "u", "item": "i"}, left_out={"duplicates": 3})
+    made = Dataset(one, none, none, IdMap.identity(1), IdMap.identity(1), reading=reading)
+    summary = dataset_summary(made)
+    assert summary.reading == reading
+    assert [name for name, _ in summary.lines()][:4] == ["name", "rows read", "columns read", "left out: repeats"]
 
 
 def test_empty_data_set_has_a_summary():

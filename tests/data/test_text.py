@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fastkd.core import DataError
 from fastkd.data import text
 from fastkd.data.log import ReadOptions
-from fastkd.data.text import read_adjacency, read_delimited
+from fastkd.data.text import looks_like_adjacency, read_adjacency, read_delimited
 
 
 @pytest.fixture
@@ -105,6 +105,24 @@ def test_bad_files_are_named(write, content, message):
 def test_not_utf8_is_refused(write):
     with pytest.raises(DataError, match="UTF"):
         read_delimited(write(b"user,item\n\xff\xfe,1\n"), ReadOptions())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["f.csv", "f.inter", "f.csv.gz"])
+def test_utf16_is_refused_with_what_is_expected(write, encoding, name):
+    content = "\ufeffuser,item\n1,2\n".encode(encoding)
+    path = write(gzip.compress(content) if name.endswith("gz") else content, name)
+    with pytest.raises(DataError, match=r"f\..*: the text is UTF-16, by its first bytes (ff fe|fe ff); expected UTF-8"):
+        read_delimited(path, ReadOptions(), inter=name.endswith("inter"))
+    with pytest.raises(DataError, match="UTF-16"):
+        looks_like_adjacency(path)
+
+
+def test_a_header_with_one_name_twice_is_refused(write):
+    with pytest.raises(DataError, match=r"f\.csv: 2 columns could be the item: 'item', 'item'; rename"):
+        read_delimited(write("user,item,item\n1,2,3\n"), ReadOptions())
+    log = read_delimited(write("user,item,note,note\n1,2,x,y\n"), ReadOptions())
+    assert (log.user.tolist(), log.item.tolist()) == ([1], [2])
 
 
 def test_adjacency_lists(write):

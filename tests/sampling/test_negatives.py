@@ -145,6 +145,17 @@ def test_numpy_and_torch_get_their_own_kind(table):
     np.testing.assert_array_equal(sampler.sample(np.arange(60)[::2] // 2, 4, exclude_lists=lists), expected)
 
 
+def test_lists_stand_for_arrays(table):
+    sampler = NegativeSampler(table, seed=3)
+    expected = sampler.sample(np.array([2, 0]), 4, exclude_lists=np.array([[7, 8], [9, -1]]))
+    drawn = sampler.sample([2, 0], 4, exclude_lists=[[7, 8], (9, -1)])
+    assert isinstance(drawn, np.ndarray)
+    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(sampler.sample((2, 0), 4, exclude_lists=[[7, 8], [9, -1]]), expected)
+    np.testing.assert_array_equal(sampler.sample(range(3), 2), sampler.sample(np.arange(3), 2))
+    assert sampler.sample([], 4).shape == (0, 4)
+
+
 def test_tensors_on_another_device_are_refused(table):
     with pytest.raises(TypeError, match=r"users is on meta.*users\.cpu\(\)"):
         NegativeSampler(table).sample(torch.empty(3, dtype=torch.int64, device="meta"), 2)
@@ -158,7 +169,11 @@ def test_tensors_on_another_device_are_refused(table):
         (np.array([1], dtype=">i8"), TypeError, "users must be int64.*>i8"),
         (np.array([True]), TypeError, "bool"),
         (torch.tensor([1.0]), TypeError, "users must be int64.*float32"),
-        ([1], TypeError, "numpy array or a torch tensor, got list"),
+        ([0.5], TypeError, "users must be int64.*float64"),
+        (["a"], TypeError, "users must be int64"),
+        ([[0], [1, 2]], DataError, "users must be a list of ids, or lists of equal length"),
+        ({1}, TypeError, "a numpy array, a torch tensor or a list, got set"),
+        ([2, 40], DataError, r"user 40 at \[1\] is out of range \[0, 40\)"),
         (np.array([[1]]), DataError, r"1 dimension.*\(1, 1\)"),
         (np.array([2, 40, 41]), DataError, r"user 40 at \[1\] is out of range \[0, 40\)"),
         (np.array([2, -1]), DataError, r"user -1 at \[1\]"),

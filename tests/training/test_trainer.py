@@ -8,7 +8,16 @@ import torch
 import yaml
 from tiny_run import EVALUATION, FakeMethod, StopAt, TinyStudent, TinyTeacher, tiny_config, tiny_data, tiny_trainer
 
-from fastkd.core import CheckpointError, ConfigError, DataError, Interactions, Seeds, TeacherError, TrainingError
+from fastkd.core import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FastKDWarning,
+    Interactions,
+    Seeds,
+    TeacherError,
+    TrainingError,
+)
 from fastkd.data.dataset import Dataset
 from fastkd.distillation import build_method
 from fastkd.evaluation import evaluate
@@ -305,3 +314,16 @@ def test_what_cannot_teach_or_is_no_method_is_named():
         Trainer(TinyStudent(), data, None, tiny_config(), teacher="runs/teacher", evaluation=EVALUATION)
     with pytest.raises(TypeError, match=r"method must be one of build_method\(name, options, Seeds\(seed\)\).*'rrd'"):
         Trainer(TinyStudent(), data, "rrd", tiny_config(), teacher=TinyTeacher(), evaluation=EVALUATION)
+
+
+def test_a_dense_step_over_many_rows_is_pointed_out(monkeypatch):
+    monkeypatch.setattr("fastkd.training.trainer._MANY_ROWS", 71)
+    data = tiny_data()
+
+    def fit(**changes):
+        student = build_model(ModelConfig(dim=4), data.train, Seeds(0))
+        Trainer(student, data, None, tiny_config(epochs=1, batch_size=1, **changes), evaluation=EVALUATION).fit()
+
+    with pytest.warns(FastKDWarning, match=r"adam writes all 71 rows .* reads at most 4: optimizer='row_adam'"):
+        fit()
+    fit(optimizer="row_adam")

@@ -11,9 +11,9 @@ import typer
 from fastkd.cli.app import GuardedGroup
 from fastkd.cli.config import data_config, find_data
 from fastkd.cli.console import key_values, note, print_json, print_table, print_yaml, success, table
-from fastkd.cli.options import DryRun, Json, Overrides
+from fastkd.cli.options import DryRun, Json, Overrides, Overwrite
 from fastkd.core.config import from_mapping, to_yaml, with_overrides
-from fastkd.core.errors import DataError
+from fastkd.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fastkd.cli.progress import Counter, Display
@@ -36,6 +36,7 @@ def prepare(
     *,
     out: Out,
     overrides: Overrides = None,
+    overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -45,15 +46,17 @@ def prepare(
     """
     from fastkd.cli.progress import Display
     from fastkd.data import load_dataset, save_store
+    from fastkd.data.store import check_target
 
     find_data()
     config = data_config(source, overrides or ())
     if dry_run:
         print_yaml(to_yaml(config))
         return
+    check_target(out, overwrite=overwrite)
     with Display() as display, display.stage(f"preparing {source}"):
         dataset = load_dataset(config)
-        save_store(dataset, out)
+        save_store(dataset, out, overwrite=overwrite)
     show(dataset, json=json)
     if not json:
         success(f"store: {out}   use it: --set data.path={out}")
@@ -64,6 +67,7 @@ def synth(
     *,
     out: Out,
     overrides: Overrides = None,
+    overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -72,14 +76,16 @@ def synth(
     Example:  fastkd data synth --out planted --set num_users=10000 --set num_items=5000
     """
     from fastkd.data import SyntheticConfig, save_store, synthetic_dataset
+    from fastkd.data.store import check_target
     from fastkd.models import Tables, save_tables
 
     config = from_mapping(SyntheticConfig, with_overrides({}, overrides or ()), path="synthetic")
     if dry_run:
         print_yaml(to_yaml(config))
         return
+    check_target(out, overwrite=overwrite)
     made = synthetic_dataset(config)
-    save_store(made.dataset, out)
+    save_store(made.dataset, out, overwrite=overwrite)
     oracle = out.with_name(f"{out.name}-oracle.safetensors")
     save_tables(oracle, Tables(made.oracle.users, made.oracle.items))
     show(made.dataset, json=json)
@@ -127,23 +133,28 @@ def info(
         typer.Argument(metavar="STORE", help="A store, a study folder, or an interaction file.", show_default=False),
     ],
     *,
+    overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Show what a data set holds: sizes, density, degrees, items without training rows.
+    """Show what a data set holds: rows read and left out, sizes, density, degrees, items without training rows.
 
-    Example:  fastkd data info runs/demo
+    Example:  fastkd data info plays.csv --set item_column=song
     """
     from fastkd.data import is_store, load_dataset, open_store
 
     find_data()
     folder = store / "data" if is_store(store / "data") else store
     if is_store(folder):
+        if overrides:
+            raise ConfigError(f"{folder} is a store, prepared already; --set {overrides[0]} is for files")
         dataset = open_store(folder)
     elif store.is_dir():
         raise DataError(f"{store} is neither a store nor a study folder")
     else:
-        dataset = load_dataset(data_config(store))
-        note("split at random 8:1:1; `fastkd data prepare` chooses otherwise")
+        config = data_config(store, overrides or ())
+        dataset = load_dataset(config)
+        if dataset.reading is not None:
+            note(f"split={config.split}; --set split=... chooses otherwise, `fastkd data prepare` keeps the result")
     show(dataset, json=json)
 
 
