@@ -12,14 +12,18 @@ from fastkd.core.config import from_mapping
 from fastkd.presets import StudyConfig
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("core", "losses", "ops", "presets")
-PAGES = ("README.md", *(f"fastkd/{room}/README.md" for room in ROOMS))
+ROOMS = (
+    "core", "data", "distillation", "evaluation", "losses", "models", "ops", "presets", "sampling", "training"
+)  # fmt: skip
+PAGES = ("README.md", *(f"fastkd/{room}/README.md" for room in ROOMS), "fastkd/distillation/pages/combined.md")
+
+
+def whole(page):
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def blocks(page, language):
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
+    return re.findall(rf"^```{language}\n(.*?)^```", whole(page), re.MULTILINE | re.DOTALL)
 
 
 def test_the_front_page_shows_python_and_a_study():
@@ -31,6 +35,8 @@ def test_the_front_page_shows_python_and_a_study():
 def test_python_runs_as_printed(page, tmp_path):
     script = "\n".join(b for b in blocks(page, "python") if "..." not in b.replace("folder=...", ""))
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    for name, text in re.findall(r"^Save this as `(.*?)`:\n\n```\n(.*?)^```", whole(page), re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

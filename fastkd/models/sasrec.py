@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fastkd import ops
+from fastkd.core.config import conform
 from fastkd.core.errors import ConfigError, DataError
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
@@ -53,6 +54,7 @@ class SASRecConfig:
     drawn: int = 256
 
     def __post_init__(self) -> None:
+        conform(self)
         for name, value in (("max_length", self.max_length), ("heads", self.heads), ("drawn", self.drawn)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
