@@ -122,6 +122,11 @@ def _record_file_teacher(config: StudyConfig, run: Path, room: Room, teacher: Te
         return
     write_run_info(run, info)
     evaluation = evaluate(teacher, room.dataset, "test", config=config.evaluation)
+    if not any(evaluation.metrics.values()):
+        room.display.say(
+            "teacher: it ranks no item that anybody has in the test split. Lists that are to teach must not leave such "
+            "items out: fastkd recommend --include-held-out"
+        )
     tables = _tables_of(teacher)
     record = RunRecord(
         student="teacher",

@@ -1,4 +1,4 @@
-"""Teachers by their files: run folders, folders of checkpoints, vectors, lists; one, or several side by side."""
+"""Teachers by their files: run folders, exports, checkpoints, vectors, lists; one, or several side by side."""
 
 from __future__ import annotations
 
@@ -10,32 +10,40 @@ import torch
 
 from fastkd.cli.folders import study_of
 from fastkd.cli.runs import load_run
-from fastkd.core.errors import TeacherError
+from fastkd.core.errors import DataError, TeacherError
 from fastkd.data import Dataset, open_store
 from fastkd.models import (
+    EmbeddingTeacher,
     ModelTeacher,
     StoredTeacher,
     Teacher,
     TeacherGroup,
     TeacherTrajectory,
     load_foreign,
+    load_lists,
     load_teacher,
 )
 from fastkd.models.foreign import is_foreign
+from fastkd.models.list_files import LIST_SUFFIXES
+from fastkd.serving import load_export
 from fastkd.training.folder import RunFolder
 from fastkd.training.result import read_result
 
-_KINDS = (".safetensors", ".parquet")
+DATA_HASH = "data_hash"
+"""Key of an export's metadata: the content hash of the data that its model was trained on."""
+
+_KINDS = (".safetensors", *LIST_SUFFIXES)
 
 
 def file_teacher(files: Sequence[str], dataset: Dataset) -> Teacher:
     """Return the teacher in ``files``; several are a :class:`fastkd.models.TeacherGroup`.
 
-    Each is a run folder, a folder of ``.safetensors`` or ``.parquet`` checkpoints in the order of the numbers in their
-    names (the last one finished), a YAML file or a folder with ``teacher.yaml``, which
-    :func:`fastkd.models.load_foreign` reads, or a file that :func:`fastkd.models.load_teacher` reads; two ``.npy`` in a
-    row are one teacher's users and items. A run folder must stem from the same data, split included: a teacher that
-    trained on this study's test items would leak them.
+    Each is a run folder; a folder that ``fastkd export`` wrote; a folder of checkpoints, vectors or lists, in the order
+    of the numbers in their names (the last one finished); a YAML file or a folder with ``teacher.yaml``, which
+    :func:`fastkd.models.load_foreign` reads; a file of lists in the data's original ids, which
+    :func:`fastkd.models.load_lists` reads; or vectors in the data's order, which :func:`fastkd.models.load_teacher`
+    reads, two ``.npy`` in a row being one teacher's users and items. A run and an export must stem from the same data,
+    split included: a teacher that trained on this study's test items would leak them.
     """
     teachers = [_one(paths, dataset) for paths in _parts([Path(f) for f in files])]
     return teachers[0] if len(teachers) == 1 else TeacherGroup(teachers)
@@ -78,22 +86,52 @@ def _one(paths: list[Path], dataset: Dataset) -> Teacher:
     if is_foreign(path):
         return load_foreign(path, dataset)
     if not path.is_dir():
-        return load_teacher(paths, num_users=dataset.num_users, num_items=dataset.num_items)
+        return _file(paths, dataset)
+    if (path / "manifest.json").is_file():
+        return _exported(path, dataset)
     checkpoints = _in_order(path)
     if checkpoints and not (path / "run.yaml").is_file():
         return TeacherTrajectory([_stored(file, dataset) for file in checkpoints])
-    theirs = open_store(study_of(path) / "data")
-    if theirs.content_hash() != dataset.content_hash():
-        raise TeacherError(
-            f"the teacher {path} was trained on other data or another split: "
-            f"{theirs.content_hash()} there, {dataset.content_hash()} here"
-        )
+    _check_same_data(path, open_store(study_of(path) / "data").content_hash(), dataset)
     return run_teacher(path, dataset)
 
 
+def _file(paths: list[Path], dataset: Dataset) -> Teacher:
+    if paths[0].suffix.lower() in LIST_SUFFIXES:
+        return load_lists(paths[0], dataset.users, dataset.items)
+    return load_teacher(paths, num_users=dataset.num_users, num_items=dataset.num_items)
+
+
 def _stored(file: Path, dataset: Dataset) -> Teacher:
-    read = StoredTeacher if file.suffix.lower() == ".safetensors" else load_teacher
-    return read(file, num_users=dataset.num_users, num_items=dataset.num_items)
+    if file.suffix.lower() in LIST_SUFFIXES:
+        return _file([file], dataset)
+    return StoredTeacher(file, num_users=dataset.num_users, num_items=dataset.num_items)
+
+
+def _exported(folder: Path, dataset: Dataset) -> EmbeddingTeacher:
+    """Return the vectors of an export, brought into the data's order by their ids."""
+    export = load_export(folder)
+    theirs = export.metadata.get(DATA_HASH)
+    if theirs is not None:
+        _check_same_data(folder, theirs, dataset)
+    if export.tables is None:
+        raise TeacherError(
+            f"the export {folder} holds no vectors to learn from; give its run folder, or export with --parts vectors"
+        )
+    try:
+        users = torch.from_numpy(export.users.encode(dataset.users.originals))
+        items = torch.from_numpy(export.items.encode(dataset.items.originals))
+    except DataError as error:
+        raise TeacherError(f"the export {folder} lacks users or items of the data: {error}") from error
+    return EmbeddingTeacher(export.tables.users[users], export.tables.items[items])
+
+
+def _check_same_data(source: Path, theirs: str, dataset: Dataset) -> None:
+    if theirs != dataset.content_hash():
+        raise TeacherError(
+            f"the teacher {source} was trained on other data or another split: "
+            f"{theirs} there, {dataset.content_hash()} here"
+        )
 
 
 def _in_order(folder: Path) -> list[Path]:

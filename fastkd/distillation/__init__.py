@@ -80,12 +80,14 @@ __all__ = [
 ]
 
 
-def build_method(name: str | Sequence[str], options: Mapping[str, Any], seeds: Seeds) -> Method:
+def build_method(name: str | Sequence[str], options: Mapping[str, Any], seeds: Seeds | int) -> Method:
     """Return the method ``name`` with ``options`` (keys of its config; an unknown one is refused by name).
 
     Several names, or one such as ``"de+rrd"``, stand for methods that train together: see :class:`CombinedConfig`.
+    ``seeds``: or a number, the root of them.
     Raises ``ConfigError`` for an unknown method, key or an impossible value.
     """
     joined = name if isinstance(name, str) else JOINT.join(name)
     method = METHODS.get(joined)
-    return method(from_mapping(method.config_type, options, path=joined), seeds)
+    rooted = seeds if isinstance(seeds, Seeds) else Seeds(seeds)
+    return method(from_mapping(method.config_type, options, path=joined), rooted)

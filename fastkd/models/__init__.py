@@ -7,6 +7,7 @@ from fastkd.models.deepfm import DeepFM
 from fastkd.models.encoded import EncodedTables
 from fastkd.models.foreign import ForeignConfig, VectorsConfig, foreign_teacher, load_foreign
 from fastkd.models.lightgcn import LightGCN
+from fastkd.models.list_files import ListsConfig, load_lists, save_lists
 from fastkd.models.list_teacher import ListTeacher
 from fastkd.models.neumf import NeuMF
 from fastkd.models.pairs import PairRecommender, PairTables
@@ -15,7 +16,7 @@ from fastkd.models.sasrec import SASRec
 from fastkd.models.simplex import SimpleX
 from fastkd.models.teacher import EmbeddingTeacher, ModelTeacher, Teacher, TopKLists
 from fastkd.models.teacher_consensus import rank_consensus
-from fastkd.models.teacher_files import load_teacher, save_lists, save_tables
+from fastkd.models.teacher_files import load_teacher, save_tables
 from fastkd.models.teacher_group import StoredTeacher, TeacherGroup, TeacherTrajectory
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ForeignConfig",
     "LightGCN",
     "ListTeacher",
+    "ListsConfig",
     "ModelConfig",
     "ModelTeacher",
     "NeuMF",
@@ -46,6 +48,7 @@ __all__ = [
     "build_model",
     "foreign_teacher",
     "load_foreign",
+    "load_lists",
     "load_teacher",
     "model_mapping",
     "rank_consensus",

@@ -61,12 +61,14 @@ MODELS: Registry[Builder | FromSequences] = Registry("model")
 
 
 def build_model(
-    config: ModelConfig, train: Interactions, seeds: Seeds, *, sequences: UserSequences | None = None
+    config: ModelConfig, train: Interactions, seeds: Seeds | int, *, sequences: UserSequences | None = None
 ) -> Recommender:
     """Return a fresh model over the users and items of ``train``; its weights depend on ``seeds`` alone.
 
-    ``sequences``: the items of ``train`` in the order of time (``dataset.sequences``); sequential models need them.
+    ``seeds``: or a number, the root of them. ``sequences``: the items of ``train`` in the order of time
+    (``dataset.sequences``); sequential models need them.
     """
+    seeds = seeds if isinstance(seeds, Seeds) else Seeds(seeds)
     builder = MODELS.get(config.name)
     if not isinstance(builder, FromSequences):
         return builder(config, train, seeds)

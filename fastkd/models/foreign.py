@@ -1,6 +1,6 @@
-"""Teachers exported by text and foundation recommenders: vectors under ids of their own, and a YAML file about them.
+"""Teachers of other programs: vectors under ids of their own, or ranked lists, and a YAML file about them.
 
-What such programs leave, as their public code has it:
+What text and foundation recommenders leave, as their public code has it:
 
 - UniSRec (Hou et al., KDD'22; RUCAIBox/UniSRec): ``NAME.feat1CLS``, a raw float32 matrix [items, 768] of text features
   whose row is the integer item id of the ``.inter`` files; ``NAME.item2index`` and ``NAME.user2index``, lines
@@ -14,7 +14,7 @@ Tensors in ``.pt``, ``.pth`` or ``.bin`` files are to be saved as ``.safetensors
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ from fastkd.models._foreign_files import VectorsConfig as VectorsConfig
 from fastkd.models._foreign_files import read_tensors, read_vectors
 from fastkd.models._sequence_encoder import SequenceEncoder
 from fastkd.models.encoded import BLOCK
+from fastkd.models.list_files import ListsConfig, load_lists
+from fastkd.models.list_teacher import ListTeacher
 from fastkd.models.teacher import EmbeddingTeacher
 
 MANIFEST = "teacher.yaml"
@@ -37,16 +39,18 @@ MANIFEST = "teacher.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignConfig:
-    """A teacher whose score is the inner product of exported vectors.
+    """A teacher whose score is the inner product of exported vectors, or one of ranked lists.
 
-    ``items``: their vectors. ``users``: theirs, or None to make them from each user's training items by ``encode``:
-    ``"mean"`` of their vectors, ``"last"`` in the order of time, or a ``.safetensors`` file with a sequence encoder of
-    RecBole's form (its adaptor, if it has one, is applied to the items first). ``max_length``: last items read; an
-    encoder reads no more than it has positions for. ``heads``: of its attention. ``centre``: subtract the items' mean
-    vector first; text vectors share much of it. ``cosine``: bring all vectors to length 1.
+    ``lists``: the lists; what follows is for vectors. ``items``: their vectors. ``users``: theirs, or None to make them
+    from each user's training items by ``encode``: ``"mean"`` of their vectors, ``"last"`` in the order of time, or a
+    ``.safetensors`` file with a sequence encoder of RecBole's form (its adaptor, if it has one, is applied to the items
+    first). ``max_length``: last items read; an encoder reads no more than it has positions for. ``heads``: of its
+    attention. ``centre``: subtract the items' mean vector first; text vectors share much of it. ``cosine``: bring all
+    vectors to length 1.
     """
 
-    items: VectorsConfig
+    lists: ListsConfig | None = None
+    items: VectorsConfig | None = None
     users: VectorsConfig | None = None
     encode: str = "mean"
     max_length: int | None = None
@@ -55,6 +59,11 @@ class ForeignConfig:
     cosine: bool = False
 
     def __post_init__(self) -> None:
+        others = [f.name for f in fields(self) if f.name != "lists" and getattr(self, f.name) != f.default]
+        if self.lists is not None and others:
+            raise ConfigError(f"lists have no vectors: leave out {', '.join(others)}, or lists")
+        if self.lists is None and self.items is None:
+            raise ConfigError("a teacher needs items (vectors) or lists, got neither")
         if self.encode not in ("mean", "last") and Path(self.encode).suffix.lower() != ".safetensors":
             raise ConfigError(f"encode={self.encode!r} is not allowed. One of: mean, last, FILE.safetensors")
         for name, value in (("max_length", self.max_length), ("heads", self.heads)):
@@ -67,11 +76,11 @@ def is_foreign(path: Path) -> bool:
     return path.suffix.lower() in (".yaml", ".yml") or (path / MANIFEST).is_file()
 
 
-def load_foreign(path: str | Path, dataset: Dataset) -> EmbeddingTeacher:
+def load_foreign(path: str | Path, dataset: Dataset) -> EmbeddingTeacher | ListTeacher:
     """Return the teacher that ``path`` tells of: a YAML file of :class:`ForeignConfig`, or a folder with such a file.
 
-    In a folder it is ``teacher.yaml``. Vectors are brought into the order of ``dataset`` by the ids of the source;
-    relative paths start at the YAML file's folder. Raises ``ConfigError`` for what the file says wrong,
+    In a folder it is ``teacher.yaml``. Vectors and lists are brought into the order of ``dataset`` by the ids of the
+    source; relative paths start at the YAML file's folder. Raises ``ConfigError`` for what the file says wrong,
     ``TeacherError`` for files that do not fit the data.
     """
     file = Path(path) / MANIFEST if Path(path).is_dir() else Path(path)
@@ -79,9 +88,14 @@ def load_foreign(path: str | Path, dataset: Dataset) -> EmbeddingTeacher:
     return foreign_teacher(config, dataset, folder=file.parent)
 
 
-def foreign_teacher(config: ForeignConfig, dataset: Dataset, *, folder: str | Path = ".") -> EmbeddingTeacher:
-    """Return the teacher of exported vectors; ``folder``: what relative paths start from."""
+def foreign_teacher(
+    config: ForeignConfig, dataset: Dataset, *, folder: str | Path = "."
+) -> EmbeddingTeacher | ListTeacher:
+    """Return the teacher of exported vectors or lists; ``folder``: what relative paths start from."""
     root = Path(folder)
+    if config.lists is not None:
+        return load_lists(config.lists, dataset.users, dataset.items, folder=root)
+    assert config.items is not None
     items = read_vectors(config.items, dataset.items, folder=root, what="item")
     encoder = None
     if config.users is None and config.encode not in ("mean", "last"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from fastkd.core.errors import ConfigError, TeacherError
 from fastkd.core.interactions import Interactions
+from fastkd.data.dataset import IdMap
+from fastkd.models._tensors import Values, as_tensor, content_hash
 from fastkd.models.teacher import (
     USER_CHUNK,
     Ids,
@@ -20,31 +23,61 @@ from fastkd.models.teacher import (
     check_k,
     check_rows,
     columns,
-    content_hash,
 )
 
 Short = Literal["refuse", "pad"]
 
 
-class ListTeacher(Teacher):
-    """Ranked lists ``ids`` Int[U, K], best first, -1 padding at the end, with ``scores`` Float[U, K].
+@dataclass(frozen=True)
+class Names:
+    """What messages call users and items: their original ids where those are known, else their rows."""
 
-    ``short``: what to do with a user who has fewer items than are asked for although the catalogue holds
-    more (a short or missing list): ``"refuse"`` or ``"pad"``.
+    users: IdMap | None = None
+    items: IdMap | None = None
+
+    def user(self, row: int) -> str:
+        """Return ``user`` and what this one is called."""
+        return f"user {_called(self.users, row)}"
+
+    def item(self, row: int) -> str:
+        """Return ``item`` and what this one is called."""
+        return f"item {_called(self.items, row)}"
+
+
+class ListTeacher(Teacher):
+    """Ranked lists ``ids`` Int[U, K], best first, -1 padding at the end, with ``scores`` Float[U, K] or None.
+
+    Tensors or numpy arrays. Without scores it teaches the methods that read the order alone; others get a
+    ``TeacherError``. ``short``: what to do with a user who has fewer items than are asked for although the catalogue
+    holds more (a short or missing list): ``"refuse"`` or ``"pad"``. ``names``: of users and items, for messages.
     """
 
-    def __init__(self, ids: Tensor, scores: Tensor, num_items: int, *, short: Short = "refuse") -> None:
+    def __init__(
+        self,
+        ids: Values,
+        scores: Values | None,
+        num_items: int,
+        *,
+        short: Short = "refuse",
+        names: Names | None = None,
+    ) -> None:
         if short not in ("refuse", "pad"):
             raise ConfigError(f"short={short!r} is not allowed. One of: refuse, pad")
-        _check_shapes(ids, scores)
+        ids = as_tensor(ids, "list ids")
+        given = None if scores is None else as_tensor(scores, "list scores")
+        _check_shapes(ids, given)
         self._ids = ids.detach().cpu().to(torch.int64)
         padding = self._ids == -1
-        self._scores = scores.detach().cpu().to(torch.float32).masked_fill(padding, -torch.inf)
-        self.short = short
+        self._scores = None
+        if given is not None:
+            self._scores = given.detach().cpu().to(torch.float32).masked_fill(padding, -torch.inf)
+        self.short, self._names = short, names or Names()
         self.num_users, self.num_items = len(ids), int(num_items)
-        _check_lists(self._ids, self._scores, self.num_items)
+        _check_ids(self._ids, self.num_items, self._names)
+        if self._scores is not None:
+            _check_scores(self._scores, padding, self._names)
         if short == "refuse":
-            _check_missing(padding)
+            _check_missing(padding, self._names)
 
     def lists(
         self, k: int, exclude: Interactions | None, *, users: range | None = None, among: Ids | None = None
@@ -56,7 +89,7 @@ class ListTeacher(Teacher):
         check_k(k)
         check_exclude(self, exclude)
         rows = check_rows(self, users)
-        ids, scores = self._ids[rows.start : rows.stop], self._scores[rows.start : rows.stop]
+        ids = self._ids[rows.start : rows.stop]
         seen = exclude if exclude is None or users is None else exclude.rows(np.arange(rows.start, rows.stop))
         keep = ids >= 0
         if among is not None:
@@ -70,21 +103,21 @@ class ListTeacher(Teacher):
         # A stable sort of the flags moves kept entries to the front in list order.
         order = torch.argsort(keep.to(torch.int8), dim=1, descending=True, stable=True)[:, :k]
         kept = keep.gather(1, order)
-        ids = ids.gather(1, order).masked_fill(~kept, -1)
-        scores = scores.gather(1, order).masked_fill(~kept, -torch.inf)
-        missing = k - ids.shape[1]
-        if missing > 0:
-            ids = torch.nn.functional.pad(ids, (0, missing), value=-1)
-            scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
-        return TopKLists(ids, scores)
+        missing = (0, max(k - ids.shape[1], 0))
+        ids = torch.nn.functional.pad(ids.gather(1, order).masked_fill(~kept, -1), missing, value=-1)
+        if self._scores is None:
+            return TopKLists(ids, None)
+        scores = self._scores[rows.start : rows.stop].gather(1, order).masked_fill(~kept, -torch.inf)
+        return TopKLists(ids, torch.nn.functional.pad(scores, missing, value=-torch.inf))
 
     def scores(self, users: Tensor, ids: Tensor) -> Tensor:
         """Return the listed scores; an item that is not listed has that of the user's last listed one, or 0."""
+        table = TopKLists(self._ids, self._scores).scores  # refuses lists without
         parts = [torch.empty(0, ids.shape[1])]
         for start in range(0, len(users), USER_CHUNK):
             rows, wanted = users[start : start + USER_CHUNK].cpu(), ids[start : start + USER_CHUNK].cpu().long()
             listed, order = self._ids[rows].sort(1)
-            scores = self._scores[rows]
+            scores = table[rows]
             count = (listed >= 0).sum(1, keepdim=True)
             last = scores.gather(1, (count - 1).clamp(min=0)).masked_fill(count == 0, 0)
             at = torch.searchsorted(listed, wanted.contiguous()).clamp(max=listed.shape[1] - 1)
@@ -94,7 +127,8 @@ class ListTeacher(Teacher):
 
     def fingerprint(self) -> str:
         """Return a hash of ids, scores and catalogue size."""
-        return content_hash(f"lists/{self.num_items}", self._ids, self._scores)
+        tables = (self._ids,) if self._scores is None else (self._ids, self._scores)
+        return content_hash(f"lists/{self.num_items}", *tables)
 
     def _check_enough(
         self, available: Tensor, k: int, seen: Interactions | None, among: Ids | None, first: int
@@ -109,7 +143,7 @@ class ListTeacher(Teacher):
             remedy = f"ask for at most {worst} (every user has as many), " if worst > 0 else ""
             raise TeacherError(
                 f"{len(short)} user(s) have fewer than {k} listed items outside the excluded ones, the shortest: "
-                f"user {user} with {worst}; {remedy}export longer lists, or allow padding with short='pad'"
+                f"{self._names.user(user)} with {worst}; {remedy}export longer lists, or {_PAD}"
             )
 
 
@@ -124,40 +158,50 @@ def _seen(ids: Tensor, exclude: Interactions) -> Tensor:
     return seen
 
 
-def _check_shapes(ids: Tensor, scores: Tensor) -> None:
+_PAD = "allow padding with short='pad' (a key of lists in teacher.yaml)"
+
+
+def _called(ids: IdMap | None, row: int) -> str:
+    return str(row) if ids is None else repr(ids.originals[row].item())
+
+
+def _check_shapes(ids: Tensor, scores: Tensor | None) -> None:
     if ids.ndim != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
         raise TeacherError(f"list ids must be an integer matrix [users, K], got {ids.dtype} {list(ids.shape)}")
-    if scores.shape != ids.shape or not scores.is_floating_point():
+    if scores is not None and (scores.shape != ids.shape or not scores.is_floating_point()):
         raise TeacherError(
             f"list scores must be floating of the ids' shape {list(ids.shape)}, got {scores.dtype} {list(scores.shape)}"
         )
 
 
-def _check_lists(ids: Tensor, scores: Tensor, num_items: int) -> None:
-    bad = (ids < -1) | (ids >= num_items)
-    _refuse(bad, ids, f"is outside the catalogue [0, {num_items})")
+def _check_ids(ids: Tensor, num_items: int, names: Names) -> None:
+    _refuse((ids < -1) | (ids >= num_items), ids, f"is outside the catalogue [0, {num_items})", names)
     padding = ids == -1
-    _refuse(padding[:, :-1] & ~padding[:, 1:], ids, "is padding before the end of the list")
-    _refuse(~padding & ~torch.isfinite(scores), scores, "is no finite score")
-    _refuse((scores[:, 1:] > scores[:, :-1]).logical_and(~padding[:, 1:]), scores, "is a score below its successor's")
+    _refuse(padding[:, :-1] & ~padding[:, 1:], ids, "is padding before the end of the list", names)
     ordered, positions = ids.sort(dim=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if bool(twice.any()):
         row, column = (int(v) for v in twice.nonzero()[0])
         ranks = sorted(int(p) + 1 for p in positions[row, column : column + 2])
-        raise TeacherError(f"user {row} lists item {int(ordered[row, column])} twice, at ranks {ranks}")
+        item = names.item(int(ordered[row, column]))
+        raise TeacherError(f"{names.user(row)} lists {item} twice, at ranks {ranks}")
 
 
-def _refuse(bad: Tensor, values: Tensor, problem: str) -> None:
+def _check_scores(scores: Tensor, padding: Tensor, names: Names) -> None:
+    _refuse(~padding & ~torch.isfinite(scores), scores, "is no finite score", names)
+    rising = (scores[:, 1:] > scores[:, :-1]) & ~padding[:, 1:]
+    _refuse(rising, scores, "is a score below its successor's", names)
+
+
+def _refuse(bad: Tensor, values: Tensor, problem: str, names: Names) -> None:
     if bool(bad.any()):
         row, column = (int(v) for v in bad.nonzero()[0])
-        raise TeacherError(f"user {row}, rank {column + 1}: {values[row, column].item()} {problem}")
+        raise TeacherError(f"{names.user(row)}, rank {column + 1}: {values[row, column].item()} {problem}")
 
 
-def _check_missing(padding: Tensor) -> None:
+def _check_missing(padding: Tensor, names: Names) -> None:
     missing = padding.all(dim=1).nonzero().flatten()
     if len(missing):
         raise TeacherError(
-            f"{len(missing)} user(s) have no list, first: user {int(missing[0])}; "
-            "add their lists, or allow it with short='pad'"
+            f"{len(missing)} user(s) have no list, first: {names.user(int(missing[0]))}; add their lists, or {_PAD}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from fastkd.core.errors import TeacherError
 from fastkd.core.interactions import Interactions
+from fastkd.models._tensors import Values, as_tensor, check_tables, content_hash
 from fastkd.models.pairs import PairTables
 from fastkd.models.protocol import Recommender, Tables
 
@@ -24,13 +24,22 @@ USER_CHUNK = 8192
 
 @dataclass(frozen=True)
 class TopKLists:
-    """Ranked lists: ``ids`` Int64[U, K], best first, -1 padding at the end; ``scores`` Float32[U, K].
+    """Ranked lists: ``ids`` Int64[U, K], best first, -1 padding at the end; ``known_scores`` Float32[U, K], or None.
 
     Padding scores are -inf. Both tensors are on the CPU, or on the device of the teacher's vectors.
     """
 
     ids: Tensor
-    scores: Tensor
+    known_scores: Tensor | None
+
+    @property
+    def scores(self) -> Tensor:
+        """Return the scores; lists without any raise ``TeacherError``."""
+        if self.known_scores is None:
+            raise TeacherError(
+                "the teacher's lists have no scores, which this needs: give lists with scores, vectors or a model"
+            )
+        return self.known_scores
 
 
 class Teacher(ABC):
@@ -194,9 +203,13 @@ class ModelTeacher(TablesTeacher):
 
 
 class EmbeddingTeacher(TablesTeacher):
-    """A teacher given by its vectors: ``users`` Float[U, D] and ``items`` Float[N, D], kept as float32."""
+    """A teacher given by its vectors: ``users`` Float[U, D] and ``items`` Float[N, D], kept as float32.
 
-    def __init__(self, users: Tensor, items: Tensor) -> None:
+    Tensors or numpy arrays; row i is the data's user or item i.
+    """
+
+    def __init__(self, users: Values, items: Values) -> None:
+        users, items = as_tensor(users, "the teacher: users"), as_tensor(items, "the teacher: items")
         check_tables(users, items, "the teacher")
         self._tables = Tables(users.detach().float().contiguous(), items.detach().float().contiguous())
         self.num_users, self.num_items = len(users), len(items)
@@ -251,38 +264,8 @@ def original(ids: Tensor, kept: Tensor) -> Tensor:
     return kept[ids.clamp(min=0)].masked_fill(ids < 0, -1)
 
 
-def check_tables(users: Tensor, items: Tensor, origin: str) -> None:
-    """Refuse vectors that are not two finite matrices of one width; ``origin`` opens the message."""
-    for name, table in (("users", users), ("items", items)):
-        if table.ndim != 2 or not table.is_floating_point():
-            raise TeacherError(
-                f"{origin}: {name} must be a floating matrix [rows, dim], got {table.dtype} {list(table.shape)}"
-            )
-        bad = ~torch.isfinite(table).all(dim=1)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0, 0])
-            value = table[row][~torch.isfinite(table[row])][0].item()
-            raise TeacherError(f"{origin}: row {row} of {name} holds {value}; all values must be finite")
-    if users.shape[1] != items.shape[1] or users.shape[1] == 0:
-        raise TeacherError(
-            f"{origin}: users are {users.shape[1]} wide and items {items.shape[1]}; one width of at least 1 is needed"
-        )
-
-
 def _check_parameters(model: Recommender) -> None:
     """Refuse a model with parameters that are not finite."""
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise TeacherError(f"the teacher model: parameter {name} holds NaN or infinity; all values must be finite")
-
-
-def content_hash(kind: str, *tensors: Tensor) -> str:
-    """Return a hash of the kind, shapes and values."""
-    digest = hashlib.blake2b(kind.encode(), digest_size=16)
-    for tensor in tensors:
-        values = tensor.detach().cpu()
-        # bfloat16 has no numpy dtype; float32 holds it exactly.
-        array = np.ascontiguousarray((values.float() if values.is_floating_point() else values).numpy())
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fastkd.core.errors import TeacherError
 from fastkd.core.interactions import Interactions
+from fastkd.models._tensors import content_hash
 from fastkd.models.protocol import Recommender, Tables
-from fastkd.models.teacher import EmbeddingTeacher, Ids, TablesTeacher, Teacher, TopKLists, content_hash
+from fastkd.models.teacher import EmbeddingTeacher, Ids, TablesTeacher, Teacher, TopKLists
 from fastkd.models.teacher_consensus import rank_consensus
 from fastkd.models.teacher_files import read_tables
 

@@ -17,6 +17,8 @@ VERSION = 2
 READS = (1, 2)
 """Versions that can be read: 1 always had vectors and had nothing beside them, the ids and what was seen."""
 MANIFEST = "manifest.json"
+_PART_OF = {"weights": "weights", "tables": "vectors", "tower": "tower", "faiss": "faiss", "scorer": "scorer"}
+"""File -> the part that it is written for; ids and what was seen always are."""
 _OURS = re.compile(
     r"\.?(tables|weights|user_ids|item_ids|seen_indptr|seen_indices|tower|scorer|faiss)"
     r"(-[0-9a-f]{12}|\.\S+)\.(npy|safetensors|pt2|index)|\.manifest\.\S+\.tmp\.json"
@@ -75,7 +77,11 @@ def path_of(folder: Path, name: str, *, verify: bool) -> Path:
     """Return the path of a part that the manifest of ``folder`` lists, checked."""
     files = manifest_of(folder)["files"]
     if name not in files:
-        raise CheckpointError(f"the export {folder} holds no {name}; it holds {', '.join(sorted(files))}")
+        parts = ",".join(part for file, part in _PART_OF.items() if file in files or file == name)
+        raise CheckpointError(
+            f"the export {folder} holds no {name}; it holds {', '.join(sorted(files))}. "
+            f"With `fastkd export RUN --out {folder} --parts {parts}` it does"
+        )
     return checked(folder, files[name], verify)
 
 

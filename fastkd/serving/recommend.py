@@ -15,11 +15,13 @@ import pyarrow.parquet
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from fastkd.core.config import conform
 from fastkd.core.errors import ConfigError, DataError
 from fastkd.core.files import atomic_path
 from fastkd.core.interactions import Interactions
 from fastkd.data.dataset import IdMap
 from fastkd.evaluation.streaming import check_catalogue, iter_topk
+from fastkd.models.list_files import IDS_KEY
 from fastkd.models.protocol import Recommender, Tables
 
 Progress = Callable[[int, int], None]
@@ -47,6 +49,7 @@ class RecommendOptions:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
+        conform(self)
         for name, value in (("k", self.k), ("memory_budget_mb", self.memory_budget_mb), ("chunk", self.chunk)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"{name} must be a positive integer, got {value!r}")
@@ -126,7 +129,8 @@ class _Writer:
                 ("item", _arrow_type(item_ids)),
                 ("rank", pa.int32()),
                 ("score", pa.float32()),
-            ]
+            ],
+            metadata={IDS_KEY: "original"},
         )
         self._file: Any = (
             pa.parquet.ParquetWriter(path, self._schema, compression=options.compression)

@@ -38,18 +38,19 @@ def export_student(
     item_ids: IdMap,
     seen: Interactions | None = None,
     parts: Sequence[str] | None = None,
-    index: str = EXACT,
+    index: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``parts`` of a trained model, with id maps, seen items and ``metadata``; return the folder.
 
     ``parts``: of :data:`PARTS`; None takes all that the model has but ``faiss``, which is optional. ``index``: faiss's
-    factory string, ``"Flat"`` exact. The folder and what goes wrong are as in :func:`fastkd.serving.save_export`; read
-    it with ``load_export``, ``load_program`` and ``load_index``, each of which ranks as the model does.
+    factory string, which asks for that part; without it the part ``faiss`` is ``"Flat"``, exact. The folder and what
+    goes wrong are as in :func:`fastkd.serving.save_export`; read it with ``load_export``, ``load_program`` and
+    ``load_index``, each of which ranks as the model does.
 
     Raises ``ConfigError`` for a part that is not known or that the model has not.
     """
-    wanted = chosen_parts(model, parts)
+    wanted = chosen_parts(model, parts, indexed=index is not None)
     if (len(user_ids), len(item_ids)) != (model.num_users, model.num_items):
         raise DataError(
             f"id maps hold {len(user_ids)} users and {len(item_ids)} items, "
@@ -59,8 +60,9 @@ def export_student(
     extras: dict[str, Part] = {}
     if "faiss" in wanted:
         assert tables is not None
-        check_faiss(index, tables.items.shape[1])
-        extras["faiss"] = index_part(tables.items, index)
+        factory = EXACT if index is None else index
+        check_faiss(factory, tables.items.shape[1])
+        extras["faiss"] = index_part(tables.items, factory)
     if "tower" in wanted:
         extras["tower"] = program_part(model.user_tower())
     if isinstance(model, PairRecommender) and "scorer" in wanted:
@@ -77,13 +79,14 @@ def export_student(
     return save_export(export, folder, extras=extras)
 
 
-def chosen_parts(model: Recommender, parts: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the parts to write; refuse those that are not known or that the model has not."""
+def chosen_parts(model: Recommender, parts: Sequence[str] | None, *, indexed: bool = False) -> tuple[str, ...]:
+    """Return the parts to write, ``indexed`` with ``faiss``; refuse what is not known or what the model has not."""
     pairs = isinstance(model, PairRecommender)
     possible = OF_PAIRS if pairs else OF_VECTORS
     if parts is None:
-        return tuple(part for part in possible if part != "faiss")
-    for part in parts:
+        parts = tuple(part for part in possible if part != "faiss")
+    asked = (*parts, "faiss") if indexed and parts else tuple(parts)
+    for part in asked:
         if part not in PARTS:
             raise ConfigError(f"unknown part {part!r} of an export.{did_you_mean(part, PARTS)}")
         if part not in possible:
@@ -93,6 +96,6 @@ def chosen_parts(model: Recommender, parts: Sequence[str] | None) -> tuple[str, 
                 else f"{type(model).__name__} ranks by the inner product of vectors"
             )
             raise ConfigError(f"{part} cannot be exported: {why}. Possible: {', '.join(possible)}")
-    if not parts:
+    if not asked:
         raise ConfigError(f"no parts to export; possible: {', '.join(possible)}")
-    return tuple(dict.fromkeys(parts))
+    return tuple(dict.fromkeys(asked))

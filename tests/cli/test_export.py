@@ -38,6 +38,7 @@ def test_an_export_says_which_run_it_is_of(fastkd, finished, tmp_path):
     about = load_export(tmp_path / "out").metadata
     assert (about["student"], about["seed"], about["model"]["dim"]) == ("rrd", 0, 3)
     assert about["config"]["options"]["ranked"] == 10
+    assert about["data_hash"] == open_store(finished / "data").content_hash()
     assert about["metrics"] == json.loads((student(finished) / "test.json").read_text())["metrics"]
     weights = load_run(student(finished), open_store(finished / "data")).state_dict()
     exported = load_export(tmp_path / "out").weights
@@ -60,6 +61,19 @@ def test_an_index_of_the_items(fastkd, finished, tmp_path):
     assert json.loads((tmp_path / "manifest.json").read_text())["files"]["faiss"]["factory"] == "HNSW8,Flat"
 
 
+def test_a_factory_string_asks_for_the_index(fastkd, finished, tmp_path):
+    pytest.importorskip("faiss", reason="faiss is not installed: pip install 'fastkd[faiss]'")
+    fastkd("export", finished / "teacher", "--out", tmp_path / "a", "--index", "IVF4,Flat")
+    fastkd("export", finished / "teacher", "--out", tmp_path / "b", "--index", "HNSW8", "--parts", "vectors")
+    held = [json.loads((tmp_path / name / "manifest.json").read_text())["files"] for name in "ab"]
+    assert [files["faiss"]["factory"] for files in held] == ["IVF4,Flat", "HNSW8"]
+    assert {"tower", "weights"} <= set(held[0])
+    assert not {"tower", "weights"} & set(held[1])
+    refused = fastkd("export", finished / "teacher", "--out", tmp_path / "c", "--index", "Falt", code=2)
+    assert "faiss knows no index 'Falt'" in refused.stderr
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_student_that_scores_pairs_says_what_works(fastkd, write, study, tmp_path):
     study["student"]["model"] = {"name": "neumf", "dim": 3}
     study["student"]["training"] |= {"epochs": 1, "eval_every": 1}
@@ -67,6 +81,8 @@ def test_a_student_that_scores_pairs_says_what_works(fastkd, write, study, tmp_p
     run = tmp_path / "run" / "students" / "none" / "seed0"
     refused = fastkd("export", run, "--out", tmp_path / "out", "--parts", "vectors,faiss", code=2)
     assert "NeuMF scores pairs and has no user and item vectors. Possible: weights, scorer" in refused.stderr
+    refused = fastkd("export", run, "--out", tmp_path / "out", "--index", "Flat", code=2)
+    assert "faiss cannot be exported: NeuMF scores pairs" in refused.stderr
     fastkd("export", run, "--out", tmp_path / "out")
     model, users, items = load_run(run, open_store(tmp_path / "run" / "data")), torch.arange(220), torch.arange(150)
     found = load_program(tmp_path / "out", "scorer")(users, items.expand(220, -1))

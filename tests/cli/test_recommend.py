@@ -83,6 +83,21 @@ def test_seen_items_and_chosen_users(fastkd, shop, tmp_path):
     assert seen["user-3"] <= set(got["item"])
 
 
+def test_lists_that_are_to_teach_hold_what_is_held_out(fastkd, shop, tmp_path):
+    root, _ = shop
+    dataset = open_store(root / "run" / "data")
+    run, out = root / "run" / "teacher", tmp_path / "l.parquet"
+    fastkd("recommend", run, "--k", "40", "--include-held-out", "--out", out)
+    got = lists(out)
+    pairs = zip(dataset.users.encode(np.array(got["user"])), dataset.items.encode(np.array(got["item"])), strict=True)
+    found = set(pairs)
+    left = {(u, i) for u in range(50) for i in range(40)} - {
+        (u, i) for u in range(50) for i in dataset.train.row(u).tolist()
+    }
+    assert found == left
+    assert pyarrow.parquet.read_schema(out).metadata[b"fastkd.ids"] == b"original"
+
+
 def test_short_lists_are_told(fastkd, shop, tmp_path):
     root, _ = shop
     shown = fastkd("recommend", root / "run" / "teacher", "--k", "40", "--out", tmp_path / "l.csv").stderr

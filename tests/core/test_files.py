@@ -55,10 +55,22 @@ def test_a_failing_disk_leaves_the_old_content(tmp_path, monkeypatch, call):
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
-def test_others_may_read_it_as_the_umask_says(tmp_path):
-    before = os.umask(0o022)
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_others_may_read_it_as_the_umask_says_whoever_writes_it(tmp_path, umask, mode):
+    before = os.umask(umask)
     try:
         write_text(tmp_path / "x", "1")
+        with atomic_path(tmp_path / "y") as temporary:
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with atomic_path(tmp_path / "z") as temporary:
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            temporary.chmod(0o666)
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "xyz"] == [mode] * 3
+
+
+def test_nothing_written_is_noticed(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "x"):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -31,6 +31,12 @@ def test_every_file_with_a_method_registers_it_under_its_own_name():
     assert {"bd", "cd", "de", "kd_ce", "rce_kd", "rd", "rrd"} <= files
 
 
+def test_a_number_stands_for_its_seeds():
+    assert build_method("rrd", {}, 7).seeds == Seeds(7)
+    with pytest.raises(ConfigError, match=r"seed must be an integer in \[0, 2\*\*63\), got None"):
+        build_method("rrd", {}, None)
+
+
 def test_unknown_method_names_the_nearest():
     with pytest.raises(ConfigError, match=r"unknown method 'kdce'.*Did you mean 'kd_ce'"):
         build_method("kdce", {}, Seeds(0))

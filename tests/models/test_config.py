@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from fastkd import Seeds
 from fastkd.core.config import from_mapping
@@ -14,6 +15,14 @@ def test_registry_builds_each_model():
     assert list(MODELS) == ["bpr_mf", "cdae", "deepfm", "lightgcn", "neumf", "sasrec", "simplex"]
     assert isinstance(build_model(ModelConfig(name="bpr_mf"), train, Seeds(0)), BPRMF)
     assert isinstance(build_model(ModelConfig(name="lightgcn"), train, Seeds(0)), LightGCN)
+
+
+def test_a_number_stands_for_its_seeds():
+    train = random_interactions()
+    first, second = (build_model(ModelConfig(name="bpr_mf"), train, seeds) for seeds in (7, Seeds(7)))
+    assert torch.equal(first.tables().users, second.tables().users)
+    with pytest.raises(ConfigError, match=r"seed must be an integer in \[0, 2\*\*63\), got -1"):
+        build_model(ModelConfig(name="bpr_mf"), train, -1)
 
 
 def test_unknown_model_names_the_nearest():

@@ -14,7 +14,7 @@ from fastkd import Interactions
 from fastkd.core.errors import ConfigError, TeacherError
 from fastkd.data.dataset import Dataset, IdMap
 from fastkd.data.sequences import UserSequences
-from fastkd.models import ForeignConfig, VectorsConfig, foreign_teacher, load_foreign
+from fastkd.models import ForeignConfig, ListsConfig, ListTeacher, VectorsConfig, foreign_teacher, load_foreign
 
 NAMES = ["b7", "a1", "c3", "d4", "e5"]
 NUMBERS = [40, 10, 30, 0, 20]
@@ -239,3 +239,23 @@ def test_impossible_options(options, message):
         VectorsConfig(vectors="items.npy", missing="drop")
     with pytest.raises(ConfigError, match="width must be at least 1, got 0"):
         VectorsConfig(vectors="items.npy", width=0)
+
+
+def test_lists_are_a_teacher_under_the_ids_of_the_source(tmp_path):
+    (tmp_path / "lists.csv").write_text("user,item,rank\nu0,a1,1\nu0,zz,2\nu0,b7,3\nu3,e5,1\n")
+    lists = {"path": "lists.csv", "short": "pad", "unknown": "drop"}
+    write(tmp_path / "teacher.yaml", yaml.safe_dump({"lists": lists}))
+    teacher = load_foreign(tmp_path, data_of())
+    assert isinstance(teacher, ListTeacher)
+    assert teacher.lists(2, None).ids.tolist() == [[4, -1], [-1, -1], [1, 0], [-1, -1]]
+    write(tmp_path / "teacher.yaml", yaml.safe_dump({"lists": {**lists, "short": "keep"}}))
+    with pytest.raises(ConfigError, match=r"teacher\.yaml\.lists\.short: 'keep' is not allowed.*One of: refuse, pad"):
+        load_foreign(tmp_path, data_of())
+
+
+def test_a_teacher_is_of_lists_or_of_vectors():
+    lists, items = ListsConfig(path="l.csv"), VectorsConfig(vectors="v.npy")
+    with pytest.raises(ConfigError, match="lists have no vectors: leave out items, cosine, or lists"):
+        ForeignConfig(lists=lists, items=items, cosine=True)
+    with pytest.raises(ConfigError, match=r"a teacher needs items \(vectors\) or lists, got neither"):
+        ForeignConfig()

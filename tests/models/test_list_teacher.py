@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from fastkd import Interactions
 from fastkd.core.errors import ConfigError, TeacherError
+from fastkd.data import IdMap
 from fastkd.models import ListTeacher
+from fastkd.models.list_teacher import Names
 
 
 def falling(shape: tuple[int, int]) -> torch.Tensor:
@@ -91,6 +93,48 @@ def test_shapes_and_options_are_checked():
         ListTeacher(torch.tensor([[1.0, 2.0]]), falling((1, 2)), 10)
     with pytest.raises(ConfigError, match="short='keep'"):
         lists_of([[1]], short="keep")
+
+
+def test_arrays_are_lists_too_and_other_things_are_refused_by_type():
+    ids, scores = np.array([[1, 2], [3, 4]]), np.array([[2.0, 1.0], [2.0, 1.0]])
+    assert (
+        ListTeacher(ids, scores, 10).fingerprint()
+        == ListTeacher(*map(torch.from_numpy, (ids, scores)), 10).fingerprint()
+    )
+    with pytest.raises(TeacherError, match="list ids must be a tensor or a numpy array, got list"):
+        ListTeacher([[1, 2]], None, 10)
+    with pytest.raises(TeacherError, match="list scores must be a tensor or a numpy array, got float"):
+        ListTeacher(ids, 1.0, 10)
+    with pytest.raises(TeacherError, match="list ids must hold numbers that torch knows, got an array of <U1"):
+        ListTeacher(np.array([["a"]]), None, 10)
+
+
+def test_lists_without_scores_rank_and_say_what_they_lack():
+    ids = torch.tensor([[7, 1, 4, 9, 3], [2, 0, 5, 6, -1]])
+    teacher, scored = ListTeacher(ids, None, 10, short="pad"), ListTeacher(ids, falling((2, 5)), 10, short="pad")
+    for k in (2, 6):
+        lists = teacher.lists(k, SEEN, among=np.array([0, 1, 3, 5, 9]))
+        assert torch.equal(lists.ids, scored.lists(k, SEEN, among=np.array([0, 1, 3, 5, 9])).ids)
+        assert lists.known_scores is None
+    assert teacher.fingerprint() != scored.fingerprint()
+    says = "the teacher's lists have no scores, which this needs: give lists with scores, vectors or a model"
+    with pytest.raises(TeacherError, match=says):
+        _ = teacher.lists(2, SEEN).scores
+    with pytest.raises(TeacherError, match=says):
+        teacher.scores(torch.tensor([0]), torch.tensor([[1]]))
+
+
+def test_messages_call_users_and_items_by_their_names():
+    names = Names(IdMap(np.array(["ann", "bob"])), IdMap(np.arange(10) * 10))
+    ids = torch.tensor([[7, 1, 4], [2, 0, 2]])
+    with pytest.raises(TeacherError, match=r"user 'bob' lists item 20 twice, at ranks \[1, 3\]"):
+        ListTeacher(ids, None, 10, names=names)
+    with pytest.raises(TeacherError, match="user 'ann', rank 1: nan is no finite score"):
+        ListTeacher(ids[:1], torch.full((1, 3), torch.nan), 10, names=names)
+    with pytest.raises(TeacherError, match=r"first: user 'bob'; add their lists, .*short='pad' \(a key of lists"):
+        ListTeacher(torch.tensor([[1], [-1]]), None, 10, names=names)
+    with pytest.raises(TeacherError, match=r"the shortest: user 'ann' with 1; ask for at most 1.*short='pad'"):
+        ListTeacher(ids[:1], None, 10, names=names).lists(3, SEEN.rows(np.arange(1)))
 
 
 def test_a_teacher_of_lists_has_neither_vectors_nor_a_model():

@@ -145,6 +145,21 @@ def test_widths_dtypes_and_ranks_are_checked(vectors):
         EmbeddingTeacher(users, items[:, 0])
 
 
+def test_arrays_are_vectors_too_and_other_things_are_refused_by_type(vectors, tmp_path):
+    users, items = (t.numpy() for t in vectors)
+    wanted = EmbeddingTeacher(*vectors).fingerprint()
+    assert EmbeddingTeacher(users, items.astype(np.float64)).fingerprint() == wanted
+    assert EmbeddingTeacher(np.asfortranarray(users)[::-1][::-1], vectors[1]).fingerprint() == wanted
+    np.save(tmp_path / "u.npy", users)
+    assert EmbeddingTeacher(np.load(tmp_path / "u.npy", mmap_mode="r"), items).fingerprint() == wanted
+    with pytest.raises(TeacherError, match="the teacher: users must be a tensor or a numpy array, got list"):
+        EmbeddingTeacher(users.tolist(), items)
+    with pytest.raises(
+        TeacherError, match="the teacher: items must hold numbers that torch knows, got an array of >f4"
+    ):
+        EmbeddingTeacher(users, items.astype(">f4"))
+
+
 def test_half_precision_vectors_are_kept_as_float32(vectors):
     users, items = (t.to(torch.bfloat16) for t in vectors)
     tables = EmbeddingTeacher(users, items).tables()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import stat
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,15 +56,15 @@ def test_lists_survive_the_file_in_any_row_order(tmp_path):
         ({"score": [0.9, float("nan"), 0.1, 7.0, 7.0]}, "user 0, rank 2: nan is no finite score"),
         ({"score": [float("inf"), 0.5, 0.1, 7.0, 7.0]}, "user 0, rank 1: inf is no finite score"),
         ({"score": [0.1, 0.5, 0.1, 7.0, 7.0]}, "user 0, rank 1: .* is a score below its successor's"),
-        ({"item": [3, 4, 2, 0, 1]}, r"row 1 has item 4, outside \[0, 4\)"),
-        ({"item": [3, -1, 2, 0, 1]}, r"row 1 has item -1, outside"),
-        ({"user": [0, 0, 1, 3, 3]}, r"row 3 has user 3, outside \[0, 3\)"),
+        ({"item": [3, 4, 2, 0, 5]}, r"names 2 item\(s\) outside \[0, 4\), first: 4, 5 \(row 1\).*ids='original'"),
+        ({"item": [3, -1, 2, 0, 1]}, r"names 1 item\(s\) outside \[0, 4\), first: -1 \(row 1\)"),
+        ({"user": [0, 0, 1, 3, 3]}, r"names 1 user\(s\) outside \[0, 3\), first: 3 \(row 3\)"),
         ({"item": [3, 3, 2, 0, 1]}, r"user 0 lists item 3 twice, at ranks \[1, 2\]"),
         ({"rank": [1, 3, 1, 1, 2]}, r"user 0 has rank 3 where 2 was expected \(row 1\)"),
         ({"rank": [1, 2, 1, 2, 2]}, r"user 2 has rank 2 where 1 was expected"),
         ({"rank": [0, 1, 1, 1, 2]}, r"user 0 has rank 0 where 1 was expected"),
         ({"user": [0, 0, 0, 2, 2], "rank": [1, 2, 3, 1, 2], "score": [3.0, 2.0, 1.0, 7.0, 7.0]}, "first: user 1"),
-        ({"score": None}, "lacks the column.s. score; it holds user, item, rank"),
+        ({"rank": None, "item": None}, "lacks the column.s. item, rank; it holds user, score"),
         ({"item": [3.0, 1.0, 2.0, 0.0, 1.0]}, "column item must be integer.*double"),
         ({"score": [1.0, None, 1.0, 7.0, 7.0]}, "column score must be floating without nulls.*1 null"),
     ],
@@ -70,6 +73,34 @@ def test_bad_list_files_are_refused_by_file_and_value(tmp_path, changes, message
     path = parquet(tmp_path, **changes)
     with pytest.raises(TeacherError, match=f"{path}.*{message}"):
         read(path)
+
+
+def test_rows_of_text_are_lists_too_and_need_no_scores(tmp_path):
+    path = tmp_path / "lists.csv"
+    path.write_text("rank,user,item,score\n1,0,3,2\n1,1,2,0.5\n2,0,1,1\n1,2,0,0\n")
+    lists = read(path).lists(1, None)
+    assert (lists.ids.tolist(), lists.scores.tolist()) == ([[3], [2], [0]], [[2.0], [0.5], [0.0]])
+    assert read(parquet(tmp_path, score=None), short="pad").lists(2, None).ids.tolist() == [[3, 1], [2, -1], [0, 1]]
+    path.write_text("user,item,rank\n0,u3,1\n")
+    with pytest.raises(TeacherError, match=r"lists\.csv is damaged or of another format: .*'u3'"):
+        read(path)
+
+
+def test_lists_in_original_ids_are_not_taken_for_rows(tmp_path):
+    path = tmp_path / "lists.parquet"
+    pq.write_table(pa.table(ROWS).replace_schema_metadata({"fastkd.ids": "original"}), path)
+    with pytest.raises(TeacherError, match=r"says that its ids are 'original', but ids='rows'.*load_lists"):
+        read(path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_others_may_read_vectors_as_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        save_tables(tmp_path / "t.safetensors", Tables(USERS, ITEMS))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "t.safetensors").stat().st_mode) == mode
 
 
 def test_a_missing_user_may_be_padded(tmp_path):

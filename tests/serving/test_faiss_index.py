@@ -90,7 +90,11 @@ def test_damage_is_found_and_named(faiss, tmp_path):
     with pytest.raises(CheckpointError, match=rf"{path.name} holds 40 bytes"):
         load_index(tmp_path)
     exported(tmp_path, "bpr_mf", ("vectors",))
-    with pytest.raises(CheckpointError, match="holds no faiss; it holds item_ids, tables, user_ids"):
+    says = f"holds no faiss; it holds item_ids, tables, user_ids.*--out {tmp_path} --parts vectors,faiss` it does"
+    with pytest.raises(CheckpointError, match=says):
+        load_index(tmp_path)
+    exported(tmp_path, "bpr_mf", None)
+    with pytest.raises(CheckpointError, match="--parts weights,vectors,tower,faiss"):
         load_index(tmp_path)
 
 

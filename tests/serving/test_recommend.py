@@ -197,3 +197,8 @@ def test_bad_options_are_named(options):
     ((name, value),) = options.items()
     with pytest.raises(ConfigError, match=f"{name} must be a positive integer, got {value}"):
         RecommendOptions(**options)
+
+
+def test_an_unknown_compression_is_named_when_it_is_given():
+    with pytest.raises(ConfigError, match=r"compression: 'zst' is not allowed\. Did you mean 'zstd'"):
+        RecommendOptions(compression="zst")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from fastkd.core.interactions import Interactions
 from fastkd.data import IdMap
 from fastkd.models import ModelConfig, build_model
 from fastkd.serving import export_student, load_export, load_program
+from fastkd.serving.student import chosen_parts
 from tests.serving.student_cases import ITEMS, OPTIONS, ORDER, PAIRS, TRAIN, USERS, VECTORS, model_of
 
 
@@ -52,6 +54,18 @@ def test_all_that_a_model_has_is_written_unless_parts_are_named(tmp_path):
     assert held(exported(tmp_path / "a", "bpr_mf", parts=("vectors",))) == always | {"tables"}
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_every_file_may_be_read_as_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        exported(tmp_path, "bpr_mf")
+    finally:
+        os.umask(before)
+    modes = {path.name.split("-")[0]: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert {"tables", "weights", "tower", "manifest.json"} <= set(modes)
+    assert set(modes.values()) == {mode}
+
+
 @pytest.mark.parametrize("part", ["vectors", "tower", "faiss"])
 @pytest.mark.parametrize(("name", "kind"), [("neumf", "NeuMF"), ("deepfm", "DeepFM")])
 def test_students_that_score_pairs_have_no_vectors_and_say_what_works(tmp_path, name, kind, part):
@@ -77,6 +91,13 @@ def test_students_that_score_pairs_have_no_vectors_and_say_what_works(tmp_path, 
 def test_parts_that_are_not_there_are_refused(tmp_path, parts, says):
     with pytest.raises(ConfigError, match=says):
         exported(tmp_path, "bpr_mf", parts=parts)
+
+
+def test_a_factory_string_asks_for_the_index():
+    assert chosen_parts(model_of("bpr_mf"), None, indexed=True) == ("weights", "vectors", "tower", "faiss")
+    assert chosen_parts(model_of("bpr_mf"), ("faiss", "vectors"), indexed=True) == ("faiss", "vectors")
+    with pytest.raises(ConfigError, match="no parts to export"):
+        chosen_parts(model_of("bpr_mf"), (), indexed=True)
 
 
 def test_ids_and_seen_items_have_to_fit_the_model_without_vectors_too(tmp_path):

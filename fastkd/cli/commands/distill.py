@@ -48,9 +48,11 @@ TeacherFiles = Annotated[
     typer.Option(
         "--teacher",
         metavar="PATH",
-        help="Teacher from files: a run folder, a folder of checkpoints, .safetensors, two .npy (the option twice), "
-        "lists .parquet, or a teacher.yaml (or its folder) about another program's vectors. Several teachers: give the "
-        "option for each.",
+        help="Teacher from files: a run folder, an export, a folder of checkpoints; lists .parquet or .csv (user, "
+        "item, rank, perhaps score) in the data's own ids; vectors .safetensors (users, items) or two .npy (the option "
+        "twice), where row i is the i-th id of FOLDER/data/users.npy or items.npy (no such file: id i); or a "
+        "teacher.yaml (or its folder), which says whose vectors or lists they are. Several teachers: give the option "
+        "for each.",
     ),
 ]
 

@@ -31,6 +31,10 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Also recommend items the user has had.")
     ] = False,
+    include_held_out: Annotated[
+        bool,
+        typer.Option("--include-held-out", help="Leave out training items only: for lists that are to teach."),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the predicted path, time and bytes; rank nothing."),
@@ -42,6 +46,8 @@ def recommend(
     Seen items (all parts of the data) are left out unless --include-seen.
 
     Example:  fastkd recommend runs/demo/students/rrd/seed0 --k 100 --out lists.parquet
+
+    Lists for `fastkd distill --teacher`:  fastkd recommend runs/demo/teacher --include-held-out --k 600 --out l.parquet
     """
     from fastkd.cli.folders import study_of
     from fastkd.cli.progress import Display
@@ -54,7 +60,7 @@ def recommend(
     dataset = open_store(study_of(run) / "data")
     wanted = None if users is None else read_users(users, dataset)
     model = load_run(run, dataset)
-    seen = None if include_seen else all_seen(dataset)
+    seen = None if include_seen else dataset.train if include_held_out else all_seen(dataset)
     total = dataset.num_users if wanted is None else len(wanted)
     options = RecommendOptions(k=k)
     if dry_run:
