@@ -43,12 +43,21 @@ def test_the_plain_student_has_none(tmp_path):
 
 
 def test_a_combination_from_the_command_line(fastkd, study, write, tmp_path):
-    study["methods"] = {"de+rrd": {"training": {"epochs": 2}, "options": {"methods": {"de": {"experts": 2}}}}}
+    study["methods"] = {
+        "de+rrd": {"training": {"epochs": 2}, "options": {"methods": {"de": {"experts": 2}}}},
+        "rrd": {"options": {"ranked": 7}},
+    }
     study["teacher"]["training"]["epochs"] = 1
-    given = write(study), "--method", "de+rrd,ftd+rrd", "--folder", tmp_path / "run"
-    shown = fastkd("distill", *given, "--set", "methods.de+rrd.options.methods.rrd.ranked=5").stdout
+    # The study's combination by another order, twice: one student. A new one takes over options of its parts.
+    given = write(study), "--method", "rrd+de,ftd+rrd,de+rrd", "--folder", tmp_path / "run"
+    done = fastkd("distill", *given, "--set", "methods.de+rrd.options.methods.rrd.ranked=5")
+    shown = done.stdout
+    assert "ftd+rrd is not in the study; it takes over its options of rrd" in done.stderr
     assert "Loss of de+rrd in its last epoch: base" in shown.replace("\n", " ")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(results["students"]) == {"de+rrd", "ftd+rrd"}
+    taken = results["students"]["ftd+rrd"]["seeds"]["0"]["definition"]["options"]["methods"]
+    assert taken["rrd"]["ranked"] == 7
     values = results["students"]["de+rrd"]
     assert values["method"] == "de+rrd"
     assert sum(values["loss_shares"].values()) == pytest.approx(1.0)

@@ -95,8 +95,10 @@ def distill(
     from fastkd.cli.study import Selection
 
     find_data()
+    config = _study(study, preset, folder, overrides, teacher)
     names = split_list(methods)
-    config = _with_methods(_study(study, preset, folder, overrides, teacher), names or ())
+    if names is not None:
+        config, names = _with_methods(config, names)
     selection = Selection(methods=names, seeds=seed_list(seeds), tune=tune)
     _go(config, folder, selection, dry_run=dry_run, json=json)
 
@@ -144,18 +146,33 @@ def _study(
     return study_config(preset, study, overrides or (), teacher=teacher or ())
 
 
-def _with_methods(config: StudyConfig, names: tuple[str, ...]) -> StudyConfig:
-    """Return the study with those methods of ``names`` that it lacks, with their default options."""
+def _with_methods(config: StudyConfig, names: tuple[str, ...]) -> tuple[StudyConfig, tuple[str, ...]]:
+    """Return the study with those methods of ``names`` that it lacks, and the names that it has for all of them.
+
+    A combination is the study's own whatever the order of its parts. A new one takes over the options that its parts
+    have in the study; anything else that is new has default options.
+    """
     import dataclasses
 
     from fastkd.distillation import METHODS
+    from fastkd.distillation.method import JOINT
     from fastkd.presets import MethodConfig
 
-    new = [name for name in names if name not in config.method_names() and name in METHODS]
-    if not new:
-        return config
-    note(f"not in the study, so with default options: {', '.join(new)}")
-    return dataclasses.replace(config, methods={**config.methods, **{name: MethodConfig() for name in new}})
+    known = {frozenset(name.split(JOINT)): name for name in config.method_names() if JOINT in name}
+    names = tuple(dict.fromkeys(known.get(frozenset(name.split(JOINT)), name) for name in names))
+    added: dict[str, MethodConfig] = {}
+    for name in names:
+        if name in config.method_names() or name not in METHODS:
+            continue
+        parts = name.split(JOINT) if JOINT in name else ()
+        taken = {part: config.options_of(part) for part in parts if part in config.methods}
+        added[name] = MethodConfig(options={"methods": taken} if taken else {})
+        if taken:
+            note(f"{name} is not in the study; it takes over its options of {' and '.join(taken)}")
+    plain = [name for name, entry in added.items() if not entry.options]
+    if plain:
+        note(f"not in the study, so with default options: {', '.join(plain)}")
+    return dataclasses.replace(config, methods={**config.methods, **added}), names
 
 
 def _go(config: StudyConfig, folder: Path | None, selection: Selection, *, dry_run: bool, json: bool) -> None:
