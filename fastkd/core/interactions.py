@@ -214,15 +214,13 @@ class Interactions:
         )
 
     def to_torch(self, device: str | torch.device = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ``(indptr, indices)`` as tensors; shared memory on the CPU, cached per device."""
-        import torch
+        """Return ``(indptr, indices)`` as tensors; shared memory on the CPU, cached per device.
 
-        name = f"torch/{device}"
-        if name not in self._cache:
-            pair = (torch.from_numpy(_writable(self.indptr)), torch.from_numpy(_writable(self.indices)))
-            self._cache[name] = tuple(t.to(device) for t in pair)
-        tensors: tuple[torch.Tensor, torch.Tensor] = self._cache[name]
-        return tensors
+        A compiled program takes what is cached. Else it takes the arrays as they are: to a GPU they go in every call.
+        """
+        from fastkd.core._csr_tensors import csr_tensors
+
+        return csr_tensors(self.indptr, self.indices, device, self._cache)
 
     def content_hash(self) -> str:
         """Return a hash of shape and entries, independent of the arrays' dtypes."""
@@ -233,11 +231,6 @@ class Interactions:
             digest.update(self.indices.astype(np.int64).tobytes())
             self._cache["hash"] = digest.hexdigest()
         return str(self._cache["hash"])
-
-
-def _writable(array: NDArray[Any]) -> NDArray[Any]:
-    # torch warns about read-only memory (a mapped store); the tensors are never written to.
-    return array if array.flags.writeable else array.copy()
 
 
 def _integers(values: ArrayLike, name: str) -> NDArray[Any]:

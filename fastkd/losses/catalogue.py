@@ -9,7 +9,9 @@ from torch import Tensor
 from fastkd import ops
 from fastkd.losses.modules import Reduction, _RowLoss
 from fastkd.ops._catalogue import Exclude
-from fastkd.ops.catalogue_divergence import Kind
+from fastkd.ops._checks import check_number
+from fastkd.ops.catalogue_divergence import Kind, check_kind
+from fastkd.ops.catalogue_softmax import check_tail
 
 
 class _CatalogueLoss(_RowLoss):
@@ -17,7 +19,7 @@ class _CatalogueLoss(_RowLoss):
         self, *, temperature: float = 1.0, reduction: Reduction = "sum", validate: bool = True, backend: str = "auto"
     ) -> None:
         super().__init__(reduction=reduction, validate=validate, backend=backend)
-        self.temperature = temperature
+        self.temperature = check_number("temperature", temperature, positive=True)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, {super().extra_repr()}"
@@ -35,7 +37,7 @@ class CatalogueSoftmaxLoss(_CatalogueLoss):
 
     def __init__(self, *, tail_mass: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
-        self.tail_mass = tail_mass
+        self.tail_mass = check_tail(tail_mass)
 
     def forward(
         self,
@@ -63,6 +65,7 @@ class CatalogueDivergenceLoss(_CatalogueLoss):
 
     def __init__(self, kind: Kind = "forward_kl", **options: Any) -> None:
         super().__init__(**options)
+        check_kind(kind)
         self.kind = kind
 
     def extra_repr(self) -> str:

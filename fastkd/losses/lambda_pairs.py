@@ -10,7 +10,9 @@ from torch import Tensor
 from fastkd import ops
 from fastkd.core.errors import did_you_mean
 from fastkd.losses.modules import _RowLoss
-from fastkd.ops.lambda_pairs import WEIGHTS, PairWeights
+from fastkd.ops._checks import check_number
+from fastkd.ops._refuse import WEIGHT
+from fastkd.ops.lambda_pairs import READS_GAINS, WEIGHTS, PairWeights
 
 
 class LambdaLoss(_RowLoss):
@@ -26,9 +28,7 @@ class LambdaLoss(_RowLoss):
         if weights not in WEIGHTS:
             hint = did_you_mean(str(weights), WEIGHTS)
             raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}.{hint}")
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma must be a positive finite number, got {sigma!r}")
-        self.weights, self.sigma = weights, sigma
+        self.weights, self.sigma = weights, check_number("sigma", sigma, positive=True)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"weights={self.weights!r}, sigma={self.sigma!r}, {super().extra_repr()}"
@@ -36,6 +36,8 @@ class LambdaLoss(_RowLoss):
     def forward(self, scores: Tensor, gains: Tensor | None = None) -> Tensor:
         """Return the loss of ``scores`` Float[B, K], best first by the teacher, and what they are worth."""
         rows = ops.lambda_pairs(scores, gains, weights=self.weights, sigma=self.sigma, backend=self.backend)
+        if self.weights in READS_GAINS:
+            self._refuse(lambda: scores != -math.inf, ("gains", gains, WEIGHT))
         return self._reduce(rows, ("scores", scores), ("gains", gains))
 
     def from_embeddings(

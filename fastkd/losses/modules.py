@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from fastkd import ops
 from fastkd.core.errors import did_you_mean
-from fastkd.ops._refuse import refuse_nan_scores
-from fastkd.ops.listnet import check_temperature
+from fastkd.ops._checks import check_number
+from fastkd.ops._dispatch import check_backend
+from fastkd.ops._refuse import PROBABILITY, WEIGHT, Range, refuse_nan_scores, refuse_outside
 
 Reduction = Literal["sum", "mean", "none"]
 _REDUCTIONS = ("sum", "mean", "none")
@@ -19,7 +21,8 @@ _REDUCTIONS = ("sum", "mean", "none")
 class _RowLoss(nn.Module):
     """A loss per row, then ``reduction`` over rows; the mean of no rows is 0.
 
-    ``validate``: on the CPU refuse a loss of scores that comes out NaN, naming the value that made it.
+    ``validate``: on the CPU refuse constants outside their range, and a loss of scores that comes out NaN, naming the
+    value that made it.
     """
 
     def __init__(self, *, reduction: Reduction = "sum", validate: bool = True, backend: str = "auto") -> None:
@@ -27,6 +30,7 @@ class _RowLoss(nn.Module):
         if reduction not in _REDUCTIONS:
             hint = did_you_mean(str(reduction), _REDUCTIONS)
             raise ValueError(f"reduction must be one of {', '.join(_REDUCTIONS)}, got {reduction!r}.{hint}")
+        check_backend(backend)
         self.reduction = reduction
         self.validate = validate
         self.backend = backend
@@ -37,6 +41,12 @@ class _RowLoss(nn.Module):
 
     def _checks(self, validate: bool | None) -> bool:
         return self.validate if validate is None else validate
+
+    def _refuse(self, listed: Callable[[], Tensor], *constants: tuple[str, Tensor | None, Range]) -> None:
+        """Refuse constants (name, values, range) of a loss of scores; ``listed``: where they are no padding's."""
+        if self.validate:
+            for constant in constants:
+                refuse_outside(*constant, listed)
 
     def _reduce(self, rows: Tensor, *given: tuple[str, Tensor | None]) -> Tensor:
         """``given``: the scores and constants of the rows, by name."""
@@ -56,6 +66,7 @@ class RelaxedRankingLoss(_RowLoss):
     def forward(self, ranked: Tensor, unranked: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss of scores ``ranked`` Float[B, K], best first, and ``unranked`` Float[B, L]."""
         rows = ops.relaxed_ranking(ranked, unranked, weights=weights, backend=self.backend)
+        self._refuse(lambda: ranked != -math.inf, ("weights", weights, WEIGHT))
         return self._reduce(rows, ("ranked", ranked), ("unranked", unranked), ("weights", weights))
 
     def from_embeddings(
@@ -90,6 +101,9 @@ class _PairwiseLoss(_RowLoss):
         rows = ops.pairwise(
             positive, negative, loss=self._loss, margin=self.margin, weights=weights, backend=self.backend
         )
+        self._refuse(
+            lambda: (positive != -math.inf).unsqueeze(1) & (negative != -math.inf), ("weights", weights, WEIGHT)
+        )
         return self._reduce(rows, ("positive", positive), ("negative", negative), ("weights", weights))
 
     def from_embeddings(
@@ -121,9 +135,7 @@ class MarginLoss(_PairwiseLoss):
 
     def __init__(self, margin: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
-        if not -math.inf < margin < math.inf:
-            raise ValueError(f"margin must be a finite number, got {margin!r}")
-        self.margin = margin
+        self.margin = check_number("margin", margin)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"margin={self.margin!r}, {super().extra_repr()}"
@@ -135,6 +147,7 @@ class WeightedBCELoss(_RowLoss):
     def forward(self, scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss of logits ``scores`` Float[B, C] and probabilities ``targets`` Float[B, C]."""
         rows = ops.weighted_bce(scores, targets, weights=weights, backend=self.backend)
+        self._refuse(lambda: scores != -math.inf, ("targets", targets, PROBABILITY), ("weights", weights, WEIGHT))
         return self._reduce(rows, ("scores", scores), ("targets", targets), ("weights", weights))
 
     def from_embeddings(
@@ -164,8 +177,8 @@ class SoftBCELoss(_RowLoss):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        check_temperature(temperature)
-        self.temperature, self.shift = temperature, shift
+        self.temperature = check_number("temperature", temperature, positive=True)
+        self.shift = check_number("shift", shift)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"temperature={self.temperature!r}, shift={self.shift!r}, {super().extra_repr()}"
@@ -175,6 +188,7 @@ class SoftBCELoss(_RowLoss):
         rows = ops.soft_bce(
             scores, teacher, temperature=self.temperature, shift=self.shift, weights=weights, backend=self.backend
         )
+        self._refuse(lambda: scores != -math.inf, ("weights", weights, WEIGHT))
         return self._reduce(rows, ("scores", scores), ("teacher", teacher), ("weights", weights))
 
     def from_embeddings(
@@ -203,8 +217,7 @@ class ListNetLoss(_RowLoss):
 
     def __init__(self, temperature: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
-        check_temperature(temperature)
-        self.temperature = temperature
+        self.temperature = check_number("temperature", temperature, positive=True)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"temperature={self.temperature!r}, {super().extra_repr()}"

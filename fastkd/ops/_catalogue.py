@@ -6,7 +6,6 @@ A native op returns (value [B], unit gradient of users [B, D], and what makes a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,16 @@ import torch
 from torch import Tensor
 
 from fastkd.core.interactions import Interactions
-from fastkd.ops._checks import check_device, check_float, check_ids, check_one_dtype, check_range, check_rows
+from fastkd.ops._checks import (
+    check_device,
+    check_float,
+    check_ids,
+    check_number,
+    check_one_dtype,
+    check_range,
+    check_rows,
+    readable,
+)
 from fastkd.ops._library import (
     below_autograd,
     compute_dtype,
@@ -22,15 +30,15 @@ from fastkd.ops._library import (
     launch,
     needs_gradient,
     once,
+    record,
     scale_rows,
     shortcut,
 )
+from fastkd.ops._refuse import TOLERANCE
 from fastkd.ops.rank_topk import check_exclude
 
 Exclude = Interactions | tuple[Interactions, Tensor] | Tensor | None
 Op = Callable[..., Any]
-
-_SUM_TOLERANCE = 1e-3
 
 
 def check_tables(users: Tensor, items: Tensor, names: tuple[str, str] = ("users", "items")) -> None:
@@ -46,11 +54,7 @@ def check_tables(users: Tensor, items: Tensor, names: tuple[str, str] = ("users"
 
 def scale_of(temperature: float) -> float:
     """Return 1 / temperature; refuse what is not a positive finite number."""
-    if not isinstance(temperature, (int, float)):
-        raise TypeError(f"temperature must be a number, got {type(temperature).__name__}")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    return 1.0 / temperature
+    return 1.0 / check_number("temperature", temperature, positive=True)
 
 
 def check_bias(item_bias: Tensor | None, items: Tensor) -> None:
@@ -108,7 +112,7 @@ def _rows_of(
     check_exclude(interactions, interactions.num_users, num_items)
     check_ids("rows of exclude", rows, "B")
     check_rows("users", users, "rows of exclude", rows)
-    if validate and not torch.compiler.is_compiling() and rows.numel():
+    if validate and rows.numel() and readable(rows):
         low, high = (int(row) for row in rows.aminmax())
         if low < 0 or high >= interactions.num_users:
             wrong = low if low < 0 else high
@@ -119,16 +123,16 @@ def _rows_of(
 
 def check_probabilities(ids: Tensor, probs: Tensor, tail_mass: float = 0.0) -> None:
     """Refuse probabilities outside [0, 1] and rows that do not sum to ``1 - tail_mass``; reads them."""
-    if torch.compiler.is_compiling() or ids.numel() == 0:
+    if ids.numel() == 0 or not readable(ids, probs):
         return
     listed = ids >= 0
     probs = torch.where(listed, probs, 0).double()
-    bad = ~((probs >= 0) & (probs <= 1 + _SUM_TOLERANCE))
+    bad = ~((probs >= 0) & (probs <= 1 + TOLERANCE))
     if bad.any():
         row, column = (int(i) for i in bad.nonzero()[0])
         raise ValueError(f"target_probs[{row}, {column}] is {float(probs[row, column])}, not in [0, 1]")
     sums, wanted = probs.sum(1), 1 - tail_mass
-    wrong = ((sums - wanted).abs() > _SUM_TOLERANCE) & listed.any(1)
+    wrong = ((sums - wanted).abs() > TOLERANCE) & listed.any(1)
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise ValueError(
@@ -172,7 +176,7 @@ def define_catalogue(name: str, constants: str) -> Op:
 
     def value_of(users: Tensor, items: Tensor, *others: Any) -> Any:
         if needs_gradient(users, items):
-            return _Catalogue.apply(op, backward, others, users, items)  # type: ignore[no-untyped-call]
+            return record(_Catalogue, op, backward, others, users, items)
         with below_autograd():
             return op(users, items, *others[:-1], False, others[-1])[0]
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from typing import SupportsIndex, cast
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +15,7 @@ from fastkd.ops._library import needs_gradient
 
 IDS = (torch.int64, torch.int32)
 """Dtypes of ids."""
+_NUMBERS = (int, float, np.integer, np.floating, torch.SymInt, torch.SymFloat)
 
 
 def check_float(name: str, tensor: Tensor, axes: str) -> None:
@@ -26,6 +31,46 @@ def check_seed(seed: object) -> None:
         return
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise ConfigError(f"seed must be an integer in [0, 2**63), got {seed!r}")
+
+
+def check_number(name: str, value: object, *, positive: bool = False) -> float:
+    """Return a constant of a loss as a float; refuse all but finite real numbers, above 0 if ``positive``.
+
+    A tensor is refused whatever it holds: native kernels have no gradient for it, so no backend has one.
+    """
+    if isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} must be a number, got a tensor; it is a constant of the loss and gets no gradient: "
+            f"pass float({name})"
+        )
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (0 if positive else -math.inf) < value < math.inf:
+        raise ValueError(f"{name} must be a {'positive ' if positive else ''}finite number, got {value!r}")
+    # A trace may have a symbol for it.
+    return cast("float", value) if isinstance(value, (torch.SymInt, torch.SymFloat)) else float(value)
+
+
+def check_integer(name: str, value: object) -> int:
+    """Return an integer, also one of numpy's, as an int; refuse a bool, and a tensor, which would be waited for."""
+    if type(value) is int:
+        return value
+    if isinstance(value, torch.SymInt):  # a trace may have a symbol for it
+        return cast("int", value)
+    if isinstance(value, (bool, np.bool_, Tensor)) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    return operator.index(value)
+
+
+def readable(*tensors: Tensor) -> bool:
+    """Return whether there are values to look at: plain tensors, none of them meta, that nobody traces or batches."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
+    if not all(type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta for tensor in tensors):
+        return False
+    if not torch._C._are_functorch_transforms_active():
+        return True
+    return not any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
 
 
 def check_ids(name: str, tensor: Tensor, axes: str) -> None:
@@ -81,8 +126,8 @@ def check_constant(name: str, tensor: Tensor | None, like_name: str, like: Tenso
 
 
 def check_range(name: str, ids: Tensor, num_items: int) -> None:
-    """Refuse ids outside [-1, num_items); reads the ids, so it waits for the device, and is left out of a trace."""
-    if torch.compiler.is_compiling() or ids.numel() == 0:
+    """Refuse ids outside [-1, num_items); reads the ids, so it waits for the device; left out where nobody can."""
+    if ids.numel() == 0 or not readable(ids):
         return
     low, high = ids.aminmax()
     if int(low) < -1 or int(high) >= num_items:

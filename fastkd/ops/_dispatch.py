@@ -54,10 +54,15 @@ def choose(op: str, backend: str, device_type: str) -> str:
 choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _choose(op: str, backend: str, device_type: str) -> str:
-    if backend != "auto" and backend not in BACKENDS:
-        known = ("auto", *BACKENDS)
+def check_backend(backend: str) -> None:
+    """Refuse the name of a backend that there is not."""
+    known = ("auto", *BACKENDS)
+    if backend not in known:
         raise ValueError(f"unknown backend {backend!r}.{did_you_mean(str(backend), known)} Known: {', '.join(known)}")
+
+
+def _choose(op: str, backend: str, device_type: str) -> str:
+    check_backend(backend)
     obstacles = {name: obstacle(op, name, device_type) for name in BACKENDS}
     wanted = (backend,) if backend != "auto" else _automatic(device_type)
     for name in wanted:

@@ -127,7 +127,8 @@ def explain_rank_topk(
     """
     seen, exclude = (exclude, exclude.nnz / max(B, 1)) if isinstance(exclude, Interactions) else (None, exclude)
     check_exclude(seen, B, N)
-    tables = _check(B, N, D, k, exclude, users, items, item_bias)
+    tables = _check(B, N, D, exclude, users, items, item_bias)
+    k = check_k(k, N)
     check_precision(precision)
     if tables is not None:
         dtype = tables[0].dtype
@@ -151,12 +152,11 @@ def explain_rank_topk(
 
 
 def _check(
-    B: int, N: int, D: int, k: int, exclude: float, users: Tensor | None, items: Tensor | None, bias: Tensor | None
+    B: int, N: int, D: int, exclude: float, users: Tensor | None, items: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
     for name, value in (("B", B), ("N", N), ("D", D)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
-    check_k(k, N)
     if not 0 <= exclude <= N:
         raise ValueError(f"exclude must be a mean number of items in [0, {N}], got {exclude!r}")
     if (users is None) != (items is None):

@@ -62,9 +62,12 @@ def below_autograd() -> Any:
 
 
 def record(function: type[torch.autograd.Function], *args: Any) -> Any:
-    """Return ``function.apply(*args)``, without its look at every argument where no ``torch.func`` transform runs."""
+    """Return ``function.apply(*args)``, without its look at every argument: no ``torch.func`` transform may run."""
     if torch._C._are_functorch_transforms_active():
-        return function.apply(*args)  # type: ignore[no-untyped-call]
+        raise RuntimeError(
+            "native fastkd ops have no gradient under functorch transforms (torch.func.grad, vmap, jvp, ...); call the "
+            "op with backend='reference' and without sparse_grad"
+        )
     return super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
 
 
@@ -90,6 +93,7 @@ def quick(op: Op, implementation: Op) -> Op:
             type(args[0]) in _PLAIN
             and not torch.compiler.is_compiling()
             and not torch._C._len_torch_dispatch_stack()
+            and not torch._C._are_functorch_transforms_active()
             and not torch._C._autograd._profiler_enabled()
         ):
             return implementation(*args)

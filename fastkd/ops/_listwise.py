@@ -129,6 +129,10 @@ def define_listwise(name: str, arguments: str, *, lists: int) -> Op:
     def call(*args: Any, sparse_grad: bool = False) -> Any:
         # In eager mode the dispatcher would only call ``autograd``, four microseconds later. The compiler sees the op.
         users, items = args[0], args[1]
+        if sparse_grad and torch.compiler.is_compiling():
+            from fastkd.ops._uncompiled import uncompiled
+
+            return uncompiled(call, *args, sparse_grad=True)
         if sparse_grad and wants_rows(items):
             return record(_RowListwise, users, items, op, backward, args[2:])
         if not torch.compiler.is_compiling():

@@ -1,14 +1,27 @@
-"""What a loss that came out NaN was made of: the first NaN or infinity among what its row read, named.
+"""What values a loss refuses, on the CPU alone: on a GPU nobody looks, for that would wait for the device.
 
-Nothing is read twice for this unless a loss is NaN. On a GPU nobody looks, for that would wait for the device.
+A loss that came out NaN names the first NaN or infinity among what its row read; nothing is read twice for this unless
+a loss is NaN. A constant outside its range is named before; its extremes are found in one pass.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+from fastkd.ops._checks import readable
+
+TOLERANCE = 1e-3
+"""How far above 1 a probability may be, and a sum of them from what it should be."""
+Range = tuple[float, float, str]
+"""Least and largest value, and how to say it."""
+PROBABILITY: Range = (0.0, 1.0 + TOLERANCE, "in [0, 1]")
+WEIGHT: Range = (0.0, math.inf, "at least 0")
+FINITE: Range = (-sys.float_info.max, sys.float_info.max, "finite")
 
 Reads = Iterable[tuple[str, Tensor, Tensor]]
 """(name, tensor, mask): what a row read of an argument; ``mask`` has the tensor's shape, or that of its first axis."""
@@ -20,14 +33,28 @@ def refuse_empty(name: str, ids: Tensor) -> None:
         raise ValueError(f"{name} must list at least one item per user (K >= 1), got shape {list(ids.shape)}")
 
 
+def refuse_outside(name: str, values: Tensor | None, wanted: Range, listed: Callable[[], Tensor]) -> None:
+    """Refuse constants outside a range on the CPU, naming the first where ``listed()`` is true; left out of a trace.
+
+    NaN is left to :func:`refuse_nan`.
+    """
+    if values is None or not values.is_cpu or not values.numel() or not readable(values):
+        return
+    least, most, words = wanted
+    low, high = values.aminmax()
+    if least <= low.item() and high.item() <= most:
+        return
+    wide = values.double()
+    for at in (((wide < least) | (wide > most)) & listed()).nonzero()[:1].tolist():
+        raise ValueError(f"{name}{at} is {wide[tuple(at)].item()}, but must be {words}; validate=False lets it pass")
+
+
 def refuse_nan(loss: Tensor, reads: Callable[[int], Reads]) -> None:
     """Refuse a loss Float[B] with a NaN on the CPU, naming the value that made it; left out of a trace.
 
     ``reads``: gives what the loss of a row was made of. A NaN of finite values (scores that overflow) is not refused.
     """
-    if not loss.is_cpu or torch.compiler.is_compiling() or type(loss) is not Tensor:
-        return
-    if torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active():
+    if not loss.is_cpu or not readable(loss):
         return
     values = loss.numpy(force=True)
     values = values if values.ndim == 1 else values.ravel()

@@ -12,7 +12,7 @@ from fastkd.kernels.reference import catalogue_divergence as reference
 from fastkd.ops._catalogue import Exclude, check_tables, exclusion, scale_of
 from fastkd.ops._checks import check_device
 from fastkd.ops._dispatch import choose
-from fastkd.ops._library import below_autograd, compute_dtype, define, launch, needs_gradient, once, shortcut
+from fastkd.ops._library import below_autograd, compute_dtype, define, launch, needs_gradient, once, record, shortcut
 from fastkd.ops._refuse import catalogue_reads, refuse_nan
 
 Kind = Literal["cross_entropy", "forward_kl", "reverse_kl", "jensen_shannon"]
@@ -52,8 +52,7 @@ def catalogue_divergence(
     """
     tables = (*_pair("student", student), *_pair("teacher", teacher))
     _check(*tables)
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}.{did_you_mean(str(kind), KINDS)} Known: {', '.join(KINDS)}")
+    check_kind(kind)
     scale = scale_of(temperature)
     bounds, indices = exclusion(exclude, tables[0], tables[1].shape[0], validate=validate)
     chosen = choose("catalogue_divergence", backend, tables[0].device.type)
@@ -66,6 +65,12 @@ def catalogue_divergence(
                  for who, (users, items) in (("student", student), ("teacher", teacher))]  # fmt: skip
         refuse_nan(loss, lambda b: catalogue_reads(b, pairs, bounds, indices))
     return loss
+
+
+def check_kind(kind: str) -> None:
+    """Refuse the name of a divergence that there is not."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}.{did_you_mean(str(kind), KINDS)} Known: {', '.join(KINDS)}")
 
 
 def _pair(name: str, tables: Any) -> tuple[Tensor, Tensor]:
@@ -107,7 +112,7 @@ class _Divergence(torch.autograd.Function):
 
 def _loss(users: Tensor, items: Tensor, *constants: Any) -> Any:
     if needs_gradient(users, items):
-        return _Divergence.apply(constants, users, items)  # type: ignore[no-untyped-call]
+        return record(_Divergence, constants, users, items)
     with below_autograd():
         return _native(users, items, *constants)[0]
 

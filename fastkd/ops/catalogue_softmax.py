@@ -16,7 +16,7 @@ from fastkd.ops._catalogue import (
     exclusion,
     scale_of,
 )
-from fastkd.ops._checks import check_constant, check_ids, check_range, check_rows
+from fastkd.ops._checks import check_constant, check_ids, check_number, check_range, check_rows, readable
 from fastkd.ops._dispatch import choose
 from fastkd.ops._refuse import catalogue_reads, refuse_nan
 
@@ -58,9 +58,9 @@ def catalogue_softmax(
     """
     _check(users, items, target_ids, target_probs, item_bias)
     scale, rows = scale_of(temperature), items.shape[0]
-    _check_tail(tail_mass)
+    tail_mass = check_tail(tail_mass)
     bounds, indices = exclusion(exclude, users, rows, validate=validate)
-    if validate and not torch.compiler.is_compiling():
+    if validate and readable(target_ids, target_probs):
         check_range("target_ids", target_ids, rows)
         check_probabilities(target_ids, target_probs, tail_mass)
         _check_allowed(target_ids, target_probs, bounds, indices, rows)
@@ -89,11 +89,12 @@ def _check(users: Tensor, items: Tensor, ids: Tensor, probs: Tensor, item_bias: 
         raise ValueError(f"target_ids must list at least one item per user (K >= 1), got shape {list(ids.shape)}")
 
 
-def _check_tail(tail_mass: float) -> None:
-    if not isinstance(tail_mass, (int, float)):
-        raise TypeError(f"tail_mass must be a number, got {type(tail_mass).__name__}")
-    if not 0 <= tail_mass < 1:
-        raise ValueError(f"tail_mass must be in [0, 1), got {tail_mass}")
+def check_tail(tail_mass: float) -> float:
+    """Return the mass of a tail; refuse what is no number in [0, 1)."""
+    mass = check_number("tail_mass", tail_mass)
+    if not 0 <= mass < 1:
+        raise ValueError(f"tail_mass must be in [0, 1), got {tail_mass!r}")
+    return mass
 
 
 def _check_allowed(ids: Tensor, probs: Tensor, bounds: Tensor | None, indices: Tensor | None, count: int) -> None:
@@ -119,7 +120,7 @@ def _tail(
     first, out_first = _firsts(targets), _firsts(out)
     rest = count - first.sum(1) - out_first.sum(1)
     padding = ~first.any(1)
-    if validate and not torch.compiler.is_compiling() and bool(((rest <= 0) & ~padding).any()):
+    if validate and readable(ids) and bool(((rest <= 0) & ~padding).any()):
         row = int(((rest <= 0) & ~padding).nonzero()[0])
         raise ValueError(f"tail_mass {tail_mass} of row {row} has nowhere to go: every allowed item is a target")
     share = tail_mass / rest.clamp(min=1).double()

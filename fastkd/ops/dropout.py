@@ -11,7 +11,7 @@ from fastkd.core.seeds import Seeds
 from fastkd.kernels.reference import dropout as reference
 from fastkd.ops._checks import check_float, check_ids, check_rows, check_seed
 from fastkd.ops._dispatch import choose
-from fastkd.ops._library import below_autograd, define, launch, needs_gradient
+from fastkd.ops._library import below_autograd, define, launch, needs_gradient, record
 from fastkd.ops.sample_ranked import _check_count
 
 
@@ -87,7 +87,7 @@ def _launch(x: Tensor, rows: Tensor, rate: float, seed: int, step: int, backend:
 
 def _autograd(x: Tensor, *others: Any) -> Any:
     if needs_gradient(x):
-        return _Dropout.apply(x, *others)  # type: ignore[no-untyped-call]
+        return record(_Dropout, x, *others)
     with below_autograd():
         return _native(x, *others)
 

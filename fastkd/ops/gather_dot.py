@@ -33,7 +33,8 @@ def gather_dot(
     The reference checks nothing under ``torch.compile``.
     ``sparse_grad``: give ``items``, which must be a leaf (a parameter), a row-sparse gradient: a sparse COO tensor of
     the listed rows (:func:`fastkd.ops.row_gradient`), for :mod:`fastkd.training.row_optimisers` or
-    ``torch.optim.SparseAdam``. Then nothing of the table's size is written. Not under ``torch.compile``.
+    ``torch.optim.SparseAdam``. Then nothing of the table's size is written. ``torch.compile`` leaves such a call to
+    Python; with ``fullgraph=True`` it refuses.
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     Tables have one dtype; under autocast they may differ, and the wider one counts.
@@ -44,6 +45,11 @@ def gather_dot(
 
     Raises TypeError, ValueError: tensors that do not fit, ids out of range. BackendError: a backend that cannot run.
     """
+    if sparse_grad and torch.compiler.is_compiling():
+        from fastkd.ops._uncompiled import uncompiled
+
+        eager: Tensor = uncompiled(gather_dot, users, items, ids, validate=validate, sparse_grad=True, backend=backend)
+        return eager
     check_float("users", users, "B D")
     check_float("items", items, "N D")
     check_ids("ids", ids, "B C")
@@ -56,7 +62,7 @@ def gather_dot(
     if chosen == "reference" and validate:
         check_range("ids", ids, items.shape[0])
     if sparse_grad and wants_rows(items):
-        rows: Tensor = _GatherDotRows.apply(users, items, ids, validate, chosen)  # type: ignore[no-untyped-call]
+        rows: Tensor = record(_GatherDotRows, users, items, ids, validate, chosen)
         return rows
     if chosen == "reference":
         return reference.gather_dot(users, items, ids)
@@ -111,10 +117,6 @@ def _user_gradient(upstream: Tensor, users: Tensor, items: Tensor, ids: Tensor, 
 
 def wants_rows(items: Tensor) -> bool:
     """Return whether autograd records a row-sparse gradient of ``items``; refuse where there can be none."""
-    if torch.compiler.is_compiling():
-        raise ValueError(
-            "sparse_grad=True cannot be compiled; call the op outside torch.compile or use sparse_grad=False"
-        )
     if not needs_gradient(items):
         return False
     if not items.is_leaf:

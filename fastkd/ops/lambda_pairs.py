@@ -6,19 +6,19 @@ for ranking metric optimization" (CIKM'18).
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from torch import Tensor
 
 from fastkd.core.errors import did_you_mean
 from fastkd.kernels.reference import lambda_pairs as reference
-from fastkd.ops._checks import check_constant, check_device, check_float
+from fastkd.ops._checks import check_constant, check_device, check_float, check_number
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss, needs_gradient
 
 PairWeights = Literal["lambdarank", "lambdaloss", "uniform"]
-WEIGHTS = ("lambdarank", "lambdaloss", "uniform")
+READS_GAINS = ("lambdarank", "lambdaloss")
+WEIGHTS = (*READS_GAINS, "uniform")
 _native = define_row_loss(
     "lambda_pairs(Tensor scores, Tensor? gains, Tensor? pair_weights, str weights, float sigma, bool gradient,"
     " str backend) -> (Tensor, Tensor)",
@@ -59,17 +59,16 @@ def lambda_pairs(
     """
     check_float("scores", scores, "B K")
     check_constant("gains", gains, "scores", scores)
-    kind, given = check_pairs(weights, sigma, "scores", scores)
+    kind, given = check_pairs(weights, "scores", scores)
+    sigma = check_number("sigma", sigma, positive=True)
     chosen = choose("lambda_pairs", backend, scores.device.type)
     if chosen == "reference":
         return reference.lambda_pairs(scores, gains, given, weights=kind, sigma=sigma)
     return _native(scores, gains, given, kind, sigma, False, chosen)
 
 
-def check_pairs(weights: str | Tensor, sigma: float, name: str, lists: Tensor) -> tuple[str, Tensor | None]:
+def check_pairs(weights: str | Tensor, name: str, lists: Tensor) -> tuple[str, Tensor | None]:
     """Return (kind of weights, Float[K, K] or None) for ``lists`` [B, K]; refuse what does not fit."""
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma must be a positive finite number, got {sigma!r}")
     if isinstance(weights, str):
         if weights not in WEIGHTS:
             hint = did_you_mean(weights, WEIGHTS)

@@ -10,12 +10,12 @@ from typing import cast
 from torch import Tensor
 
 from fastkd.kernels.reference import lambda_pairs_from_embeddings as reference
-from fastkd.ops._checks import check_constant, check_range
+from fastkd.ops._checks import check_constant, check_number, check_range
 from fastkd.ops._dispatch import choose
 from fastkd.ops._listwise import check_tables, define_listwise
-from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
+from fastkd.ops._refuse import WEIGHT, list_reads, refuse_empty, refuse_nan, refuse_outside
 from fastkd.ops.gather_dot import gather_dot
-from fastkd.ops.lambda_pairs import PairWeights, check_pairs, lambda_pairs
+from fastkd.ops.lambda_pairs import READS_GAINS, PairWeights, check_pairs, lambda_pairs
 
 _native = define_listwise(
     "lambda_pairs_from_embeddings",
@@ -40,18 +40,21 @@ def lambda_pairs_from_embeddings(
 
     ``users``: Float[B, D]. ``items``: Float[N, D], the whole table. ``ids``: Int64[B, K] (or int32), best first; -1 is
     padding, repeated ids are allowed. ``gains``, ``weights``, ``sigma``: see :func:`fastkd.ops.lambda_pairs`.
-    ``validate``: refuse K = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also a loss that
-    comes out NaN, naming the NaN or infinity that made it.
+    ``validate``: refuse K = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also negative
+    gains, where they mean something, and a loss that comes out NaN, naming the NaN or infinity that made it.
     ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
 
     Returns Float[B]. Raises what :func:`fastkd.ops.lambda_pairs` and :func:`fastkd.ops.gather_dot` raise.
     """
     check_tables(users, items, ("ids", ids, "B K"))
     check_constant("gains", gains, "ids", ids)
-    kind, given = check_pairs(weights, sigma, "ids", ids)
+    kind, given = check_pairs(weights, "ids", ids)
+    sigma = check_number("sigma", sigma, positive=True)
     chosen = choose("lambda_pairs_from_embeddings", backend, users.device.type)
     if validate:
         refuse_empty("ids", ids)
+        if kind in READS_GAINS:
+            refuse_outside("gains", gains, WEIGHT, lambda: ids >= 0)
     if chosen == "reference":
         rows = _reference(
             users, items, ids, gains, given, kind, sigma, validate=validate, sparse_grad=sparse_grad

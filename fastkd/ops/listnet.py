@@ -6,12 +6,10 @@ recommendation the soft-label cross entropy of list distillation, and, over samp
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from fastkd.kernels.reference import listnet as reference
-from fastkd.ops._checks import check_constant, check_float
+from fastkd.ops._checks import check_constant, check_float, check_number
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss
 
@@ -38,14 +36,8 @@ def listnet(scores: Tensor, teacher: Tensor, *, temperature: float = 1.0, backen
     """
     check_float("scores", scores, "B C")
     check_constant("teacher", teacher, "scores", scores)
-    check_temperature(temperature)
+    temperature = check_number("temperature", temperature, positive=True)
     chosen = choose("listnet", backend, scores.device.type)
     if chosen == "reference":
         return reference.listnet(scores, teacher, temperature)
     return _native(scores, teacher, temperature, False, chosen)
-
-
-def check_temperature(temperature: float) -> None:
-    """Refuse a temperature that is no positive finite number."""
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastkd.kernels.reference import listnet_from_embeddings as reference
-from fastkd.ops._checks import check_constant, check_range
+from fastkd.ops._checks import check_constant, check_number, check_range
 from fastkd.ops._dispatch import choose
 from fastkd.ops._listwise import check_tables, define_listwise
 from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
 from fastkd.ops.gather_dot import gather_dot
-from fastkd.ops.listnet import check_temperature, listnet
+from fastkd.ops.listnet import listnet
 
 _native = define_listwise("listnet_from_embeddings", "Tensor ids, Tensor teacher, float temperature", lists=1)
 
@@ -49,7 +49,7 @@ def listnet_from_embeddings(
     """
     check_tables(users, items, ("ids", ids, "B C"))
     check_constant("teacher", teacher, "ids", ids)
-    check_temperature(temperature)
+    temperature = check_number("temperature", temperature, positive=True)
     chosen = choose("listnet_from_embeddings", backend, users.device.type)
     if validate:
         refuse_empty("ids", ids)

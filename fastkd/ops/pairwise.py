@@ -5,14 +5,13 @@ BPR: Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback" 
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from torch import Tensor
 
 from fastkd.core.errors import did_you_mean
 from fastkd.kernels.reference import pairwise as reference
-from fastkd.ops._checks import check_constant, check_float, check_rows
+from fastkd.ops._checks import check_constant, check_float, check_number, check_rows
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define_row_loss
 
@@ -39,7 +38,7 @@ def pairwise(
     ``negative``: Float[B, n], scores of the items that should lose.
     ``loss``: ``"bpr"``: l(x) = -log sigma(x); ``"margin"``: l(x) = max(0, margin - x), slope 0 at x = margin.
     ``margin``: finite; used by ``"margin"`` alone.
-    ``weights``: w, Float[B, n], 1 if left out. A constant: it gets no gradient, and does not change the divisor.
+    ``weights``: w >= 0, Float[B, n], 1 if left out. A constant: it gets no gradient, and does not change the divisor.
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     A score of -inf is padding: the mean is over the pairs that have both scores, and a row without any has loss 0 and
@@ -53,16 +52,15 @@ def pairwise(
     check_float("negative", negative, "B n")
     check_rows("positive", positive, "negative", negative)
     check_constant("weights", weights, "negative", negative)
-    check_kind(loss, margin)
+    check_kind(loss)
+    margin = check_number("margin", margin)
     chosen = choose("pairwise", backend, positive.device.type)
     if chosen == "reference":
         return reference.pairwise(positive, negative, weights, loss=loss, margin=margin)
     return _native(positive, negative, weights, loss, margin, False, chosen)
 
 
-def check_kind(loss: str, margin: float) -> None:
-    """Refuse an unknown loss, and a margin that is not finite."""
+def check_kind(loss: str) -> None:
+    """Refuse the name of a loss that there is not."""
     if loss not in _LOSSES:
         raise ValueError(f"loss must be one of {', '.join(_LOSSES)}, got {loss!r}.{did_you_mean(str(loss), _LOSSES)}")
-    if not -math.inf < margin < math.inf:
-        raise ValueError(f"margin must be a finite number, got {margin!r}")

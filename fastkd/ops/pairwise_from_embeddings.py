@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from fastkd.kernels.reference import pairwise_from_embeddings as reference
-from fastkd.ops._checks import check_constant, check_range
+from fastkd.ops._checks import check_constant, check_number, check_range
 from fastkd.ops._dispatch import choose
 from fastkd.ops._listwise import check_tables, define_listwise
-from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
+from fastkd.ops._refuse import WEIGHT, list_reads, refuse_empty, refuse_nan, refuse_outside
 from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.pairwise import check_kind, pairwise
 
@@ -43,18 +43,20 @@ def pairwise_from_embeddings(
     ``users``: Float[B, D]. ``items``: Float[N, D], the whole table. ``positive_ids``: Int64[B] (or int32).
     ``negative_ids``: Int64[B, n] (or int32). -1 is padding, repeated ids are allowed.
     ``weights``: Float[B, n]. The rest as in :func:`fastkd.ops.pairwise`.
-    ``validate``: refuse n = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also a loss that
-    comes out NaN, naming the NaN or infinity that made it.
+    ``validate``: refuse n = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also negative
+    weights, and a loss that comes out NaN, naming the NaN or infinity that made it.
     ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
 
     Returns Float[B]. Raises what :func:`fastkd.ops.pairwise` and :func:`fastkd.ops.gather_dot` raise.
     """
     check_tables(users, items, ("positive_ids", positive_ids, "B"), ("negative_ids", negative_ids, "B n"))
     check_constant("weights", weights, "negative_ids", negative_ids)
-    check_kind(loss, margin)
+    check_kind(loss)
+    margin = check_number("margin", margin)
     chosen = choose("pairwise_from_embeddings", backend, users.device.type)
     if validate:
         refuse_empty("negative_ids", negative_ids)
+        refuse_outside("weights", weights, WEIGHT, lambda: (positive_ids >= 0).unsqueeze(1) & (negative_ids >= 0))
     first = positive_ids.unsqueeze(1)
     if chosen == "reference":
         rows = _reference(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastkd.core.interactions import Interactions
 from fastkd.kernels.reference import rank_topk as reference
-from fastkd.ops._checks import check_device, check_float
+from fastkd.ops._checks import check_device, check_float, check_integer
 from fastkd.ops._dispatch import choose
 from fastkd.ops._library import define, launch, quick
 
@@ -64,9 +64,9 @@ def rank_topk(
         ValueError: shapes and devices that do not fit, or values that ``check`` refuses, with the first user or item.
         BackendError: a backend that cannot run here.
     """
-    _check(users, items, k, exclude, item_bias)
+    k = _check(users, items, k, exclude, item_bias)
     check_precision(precision)
-    if check:
+    if check and not users.is_meta:
         _check_values(users, items, item_bias)
     dtype = users.dtype
     users, items = users.detach(), items.detach()
@@ -83,7 +83,7 @@ def rank_topk(
     return TopK(*run(users, items, k, indptr, indices, bias, fast, chosen))
 
 
-def _check(users: Tensor, items: Tensor, k: int, exclude: Interactions | None, item_bias: Tensor | None) -> None:
+def _check(users: Tensor, items: Tensor, k: int, exclude: Interactions | None, item_bias: Tensor | None) -> int:
     check_float("users", users, "B D")
     check_float("items", items, "N D")
     check_device("users", users, "items", items)
@@ -94,21 +94,22 @@ def _check(users: Tensor, items: Tensor, k: int, exclude: Interactions | None, i
         )
     if users.shape[1] != items.shape[1]:
         raise ValueError(f"users and items must have the same width D, got {list(users.shape)} and {list(items.shape)}")
-    check_k(k, items.shape[0])
+    k = check_k(k, items.shape[0])
     check_exclude(exclude, users.shape[0], items.shape[0])
     if item_bias is not None:
         check_float("item_bias", item_bias, "N")
         check_device("items", items, "item_bias", item_bias)
         if item_bias.shape[0] != items.shape[0]:
             raise ValueError(f"item_bias must have one value for each of {items.shape[0]} items, got {len(item_bias)}")
+    return k
 
 
-def check_k(k: int, num_items: int) -> None:
-    """Refuse a list length that is no integer in [0, num_items]."""
-    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
-        raise TypeError(f"k must be an integer, got {k!r}")
+def check_k(k: int, num_items: int) -> int:
+    """Return a list length as an int; refuse what is no integer in [0, num_items]."""
+    k = check_integer("k", k)
     if not 0 <= k <= num_items:
         raise ValueError(f"k must be in [0, {num_items}] for a catalogue of {num_items} items, got {k}")
+    return k
 
 
 def check_precision(precision: str) -> None:

@@ -12,7 +12,7 @@ from fastkd.kernels.reference import relaxed_ranking_from_embeddings as referenc
 from fastkd.ops._checks import check_constant, check_range
 from fastkd.ops._dispatch import choose
 from fastkd.ops._listwise import check_tables, define_listwise
-from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
+from fastkd.ops._refuse import WEIGHT, list_reads, refuse_empty, refuse_nan, refuse_outside
 from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.relaxed_ranking import relaxed_ranking
 
@@ -42,7 +42,7 @@ def relaxed_ranking_from_embeddings(
     In both, -1 is padding and repeated ids are allowed.
     ``weights``: w >= 0, Float[B, K], 1 if left out. A constant: it gets no gradient.
     ``validate``: refuse K = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also
-    a loss that comes out NaN, naming the NaN or infinity that made it.
+    negative weights, and a loss that comes out NaN, naming the NaN or infinity that made it.
     ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
@@ -57,6 +57,7 @@ def relaxed_ranking_from_embeddings(
     lists = (("ranked_ids", ranked_ids), ("unranked_ids", unranked_ids))
     if validate:
         refuse_empty("ranked_ids", ranked_ids)
+        refuse_outside("weights", weights, WEIGHT, lambda: ranked_ids >= 0)
     if chosen == "reference":
         loss = _reference(users, items, ranked_ids, unranked_ids, weights, validate=validate, sparse_grad=sparse_grad)
     else:

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastkd.kernels.reference import sampled_softmax as reference
 from fastkd.ops._catalogue import check_probabilities, check_tables, scale_of
 from fastkd.ops._checks import check_constant, check_device, check_ids, check_rows
-from fastkd.ops._refuse import list_reads, refuse_nan
+from fastkd.ops._refuse import FINITE, list_reads, refuse_nan, refuse_outside
 from fastkd.ops.gather_dot import gather_dot
 
 
@@ -35,9 +35,9 @@ def sampled_softmax(
     padding. A repeated target counts once in the denominator; a negative that is a target of its row counts as the
     target only. A repeated negative counts as often as it was drawn.
     ``target_probs``: Float[B, K], a constant; None spreads 1 evenly over a row's listed targets.
-    ``log_q``: Float[B, L], a constant. ``temperature``: positive.
+    ``log_q``: Float[B, L], a constant, finite. ``temperature``: positive.
     ``validate``: refuse ids out of range and probabilities that do not sum to one, for which a GPU is waited for; on
-    the CPU also a loss that comes out NaN, naming the NaN or infinity that made it.
+    the CPU also an infinite ``log_q``, and a loss that comes out NaN, naming the NaN or infinity that made it.
     ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
     ``backend``: that of :func:`fastkd.ops.gather_dot`, which makes the scores.
 
@@ -51,6 +51,8 @@ def sampled_softmax(
     if validate and target_probs is not None:
         check_probabilities(target_ids, target_probs)
     targets, order = target_ids.long().sort(dim=1)
+    if validate:
+        refuse_outside("log_q", log_q, FINITE, lambda: _counted(targets, negative_ids.long()))
     known = targets >= 0
     probs = known / known.sum(1, keepdim=True).clamp(min=1) if target_probs is None else target_probs.gather(1, order)
     ids = torch.cat([targets, negative_ids.long()], 1)
@@ -73,9 +75,14 @@ def _log_of(kept: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(kept.shape, dtype=dtype, device=kept.device).masked_fill(~kept, -torch.inf)
 
 
-def _negative_weights(targets: Tensor, negatives: Tensor, log_q: Tensor | None, scores: Tensor) -> Tensor:
+def _counted(targets: Tensor, negatives: Tensor) -> Tensor:
+    """Return which negatives count: no padding, and no target of the row, ascending."""
     at = torch.searchsorted(targets, negatives.contiguous()).clamp(max=targets.shape[1] - 1)
-    kept = (negatives >= 0) & (targets.gather(1, at) != negatives)
+    return (negatives >= 0) & (targets.gather(1, at) != negatives)
+
+
+def _negative_weights(targets: Tensor, negatives: Tensor, log_q: Tensor | None, scores: Tensor) -> Tensor:
+    kept = _counted(targets, negatives)
     weights = _log_of(kept, scores.dtype)
     return weights if log_q is None else torch.where(kept, -log_q.to(scores.dtype), weights)
 

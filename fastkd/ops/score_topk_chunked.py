@@ -49,7 +49,7 @@ def score_topk_chunked(
         TypeError, ValueError: arguments or scores of the wrong shape, dtype or device. BackendError: see ``backend``.
     """
     place = torch.device(device)
-    _check(num_items, k, batch, exclude, chunk)
+    k = _check(num_items, k, batch, exclude, chunk)
     chosen = choose("score_topk_chunked", backend, place.type)
     indptr, indices = (None, None) if exclude is None else exclude.to_torch(place)
     best_scores = torch.full((batch, k), -torch.inf, device=place)
@@ -67,12 +67,13 @@ def score_topk_chunked(
     return TopK(best_scores, best_ids)
 
 
-def _check(num_items: int, k: int, batch: int, exclude: Interactions | None, chunk: int) -> None:
+def _check(num_items: int, k: int, batch: int, exclude: Interactions | None, chunk: int) -> int:
     for name, value, least in (("num_items", num_items, 0), ("batch", batch, 0), ("chunk", chunk, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    check_k(k, num_items)
+    k = check_k(k, num_items)
     check_exclude(exclude, batch, num_items)
+    return k
 
 
 def _check_scores(scores: Tensor, shape: tuple[int, int], device: torch.device) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastkd.kernels.reference import soft_bce_from_embeddings as reference
-from fastkd.ops._checks import check_constant, check_range
+from fastkd.ops._checks import check_constant, check_number, check_range
 from fastkd.ops._dispatch import choose
 from fastkd.ops._listwise import check_tables, define_listwise
-from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
+from fastkd.ops._refuse import WEIGHT, list_reads, refuse_empty, refuse_nan, refuse_outside
 from fastkd.ops.gather_dot import gather_dot
-from fastkd.ops.listnet import check_temperature
-from fastkd.ops.soft_bce import check_shift, soft_bce
+from fastkd.ops.soft_bce import soft_bce
 
 _native = define_listwise(
     "soft_bce_from_embeddings", "Tensor ids, Tensor teacher, Tensor? weights, float temperature, float shift", lists=1
@@ -34,8 +33,9 @@ def soft_bce_from_embeddings(
     """Return :func:`fastkd.ops.soft_bce` of the inner products of users with their listed items.
 
     ``users``: Float[B, D]. ``items``: Float[N, D], the whole table. ``ids``: Int64[B, C] (or int32); -1 is padding.
-    ``teacher``, ``weights``: Float[B, C]. The rest as in :func:`fastkd.ops.soft_bce`; ``validate`` as in
-    :func:`fastkd.ops.gather_dot`.
+    ``teacher``, ``weights``: Float[B, C]. The rest as in :func:`fastkd.ops.soft_bce`.
+    ``validate``: refuse C = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also negative
+    weights, and a loss that comes out NaN, naming the NaN or infinity that made it.
     ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
 
     Returns Float[B]. Raises what :func:`fastkd.ops.soft_bce` and :func:`fastkd.ops.gather_dot` raise.
@@ -43,11 +43,11 @@ def soft_bce_from_embeddings(
     check_tables(users, items, ("ids", ids, "B C"))
     check_constant("teacher", teacher, "ids", ids)
     check_constant("weights", weights, "ids", ids)
-    check_temperature(temperature)
-    check_shift(shift)
+    temperature, shift = check_number("temperature", temperature, positive=True), check_number("shift", shift)
     chosen = choose("soft_bce_from_embeddings", backend, users.device.type)
     if validate:
         refuse_empty("ids", ids)
+        refuse_outside("weights", weights, WEIGHT, lambda: ids >= 0)
     if chosen == "reference":
         rows = _reference(
             users, items, ids, teacher, weights, temperature, shift, validate=validate, sparse_grad=sparse_grad

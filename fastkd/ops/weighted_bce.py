@@ -23,7 +23,7 @@ def weighted_bce(scores: Tensor, targets: Tensor, *, weights: Tensor | None = No
 
     ``scores``: s, Float[B, C], logits. -inf is padding and counts for nothing.
     ``targets``: q, Float[B, C], probabilities. A constant: it gets no gradient.
-    ``weights``: w, Float[B, C], 1 if left out. A constant.
+    ``weights``: w >= 0, Float[B, C], 1 if left out. A constant.
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     Scores may be of any finite size; NaN makes the loss of its row NaN.

@@ -8,7 +8,7 @@ from fastkd.kernels.reference import weighted_bce_from_embeddings as reference
 from fastkd.ops._checks import check_constant, check_range
 from fastkd.ops._dispatch import choose
 from fastkd.ops._listwise import check_tables, define_listwise
-from fastkd.ops._refuse import list_reads, refuse_empty, refuse_nan
+from fastkd.ops._refuse import PROBABILITY, WEIGHT, list_reads, refuse_empty, refuse_nan, refuse_outside
 from fastkd.ops.gather_dot import gather_dot
 from fastkd.ops.weighted_bce import weighted_bce
 
@@ -30,8 +30,9 @@ def weighted_bce_from_embeddings(
 
     ``users``: Float[B, D]. ``items``: Float[N, D], the whole table. ``ids``: Int64[B, C] (or int32); -1 is padding.
     ``targets``, ``weights``: Float[B, C], see :func:`fastkd.ops.weighted_bce`.
-    ``validate``: refuse C = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also a loss that
-    comes out NaN, naming the NaN or infinity that made it.
+    ``validate``: refuse C = 0 and ids outside [-1, N), see :func:`fastkd.ops.gather_dot`; on the CPU also targets
+    outside [0, 1] (1e-3 above is let pass), negative weights, and a loss that comes out NaN, naming the NaN or infinity
+    that made it.
     ``sparse_grad``: give ``items``, a leaf parameter, a row-sparse gradient; see :func:`fastkd.ops.gather_dot`.
 
     Returns Float[B]. Raises what :func:`fastkd.ops.weighted_bce` and :func:`fastkd.ops.gather_dot` raise.
@@ -42,6 +43,8 @@ def weighted_bce_from_embeddings(
     chosen = choose("weighted_bce_from_embeddings", backend, users.device.type)
     if validate:
         refuse_empty("ids", ids)
+        refuse_outside("targets", targets, PROBABILITY, lambda: ids >= 0)
+        refuse_outside("weights", weights, WEIGHT, lambda: ids >= 0)
     if chosen == "reference":
         rows = _reference(users, items, ids, targets, weights, validate=validate, sparse_grad=sparse_grad)
     else:

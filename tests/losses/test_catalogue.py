@@ -36,6 +36,12 @@ def test_options_are_passed_on_and_shown():
     assert CatalogueSoftmaxLoss(validate=False)(USERS, ITEMS, IDS, PROBS).isfinite()
     with pytest.raises(ValueError, match="reduction must be one of"):
         CatalogueDivergenceLoss("reverse_kl", reduction="max")
+    with pytest.raises(
+        ValueError, match=r"unknown kind 'forward_k'\. Did you mean 'forward_kl'\? Known: cross_entropy"
+    ):
+        CatalogueDivergenceLoss("forward_k")
+    with pytest.raises(ValueError, match="unknown kind 'kl'"):
+        CatalogueDivergenceLoss("kl")
     assert "kind='reverse_kl', temperature=2.0, reduction='sum'" in repr(
         CatalogueDivergenceLoss("reverse_kl", temperature=2.0)
     )

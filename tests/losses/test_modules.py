@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from fastkd import ops
-from fastkd.losses import BPRLoss, ListNetLoss, MarginLoss, RelaxedRankingLoss, SoftBCELoss, WeightedBCELoss
+from fastkd.losses import (
+    BPRLoss,
+    CatalogueDivergenceLoss,
+    CatalogueSoftmaxLoss,
+    LambdaLoss,
+    ListNetLoss,
+    MarginLoss,
+    RelaxedRankingLoss,
+    SampledSoftmaxLoss,
+    SoftBCELoss,
+    WeightedBCELoss,
+)
 from tests.contracts.closeness import assert_near, wave
 from tests.contracts.op_contract import backends_of
 
@@ -90,6 +101,16 @@ def test_bad_options_are_named():
         SoftBCELoss(-1)
     with pytest.raises(ValueError, match="margin must be a finite number, got nan"):
         MarginLoss(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "loss", [*LOSSES, LambdaLoss, CatalogueSoftmaxLoss, CatalogueDivergenceLoss, SampledSoftmaxLoss]
+)
+def test_a_bad_backend_is_named_when_the_loss_is_made(loss):
+    with pytest.raises(ValueError, match=r"unknown backend 'numbaa'. Did you mean 'numba'\? Known: auto, triton"):
+        loss(backend="numbaa")
+    with pytest.raises(ValueError, match="unknown backend None"):
+        loss(backend=None)
 
 
 def test_bad_reduction_is_named():

@@ -147,9 +147,9 @@ def test_bad_arguments_are_named():
         catalogue_logsumexp(users, items, (Interactions.empty(3, 5), torch.tensor([1])))
     with pytest.raises(ValueError, match="exclude has 3 rows for 2 users"):
         catalogue_logsumexp(users, items, Interactions.empty(3, 5))
-    with pytest.raises(ValueError, match="temperature must be positive and finite, got 0"):
+    with pytest.raises(ValueError, match="temperature must be a positive finite number, got 0"):
         catalogue_logsumexp(users, items, temperature=0)
-    with pytest.raises(TypeError, match="temperature must be a number, got Tensor"):
+    with pytest.raises(TypeError, match="temperature must be a number, got a tensor"):
         catalogue_logsumexp(users, items, temperature=torch.ones(()))
     with pytest.raises(ValueError, match=r"same width D, got \[2, 3\] and \[5, 2\]"):
         catalogue_logsumexp(users, items[:, :2])

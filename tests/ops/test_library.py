@@ -58,6 +58,21 @@ def test_profiler_sees_the_op():
     assert "fastkd::pairwise" in {event.key for event in profile.key_averages()}
 
 
+def test_functional_transforms_are_told_what_runs_them():
+    scores, table, ids = torch.randn(3, 4), torch.randn(9, 4), torch.tensor([[0], [8], [3]])
+    calls = {
+        "row loss": lambda t: fastkd.ops.weighted_bce(t, torch.full((3, 4), 0.5)),
+        "list": lambda t: fastkd.ops.listnet_from_embeddings(t, table, ids, torch.zeros(3, 1)),
+        "gather": lambda t: fastkd.ops.gather_dot(t, table, ids),
+        "catalogue": lambda t: fastkd.ops.catalogue_logsumexp(t, table),
+        "divergence": lambda t: fastkd.ops.catalogue_divergence((t, table), (scores, table)),
+    }
+    for call in calls.values():
+        for transform in (torch.func.grad, torch.func.jacrev):
+            with pytest.raises(RuntimeError, match=r"native fastkd ops have no gradient under functorch.*'reference'"):
+                transform(lambda t, call=call: call(t).sum())(scores)
+
+
 def test_only_what_is_recorded_needs_a_gradient():
     leaf, plain = torch.zeros(1, requires_grad=True), torch.zeros(1)
     assert needs_gradient(None, plain, leaf)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from fastkd.core import BackendError, Interactions
 from fastkd.kernels.numba import _topk_plan as plan
 from fastkd.kernels.numba import rank_topk as kernel
-from fastkd.ops import rank_topk
+from fastkd.ops import explain_rank_topk, rank_topk, score_topk_chunked
 from tests.contracts.op_contract import backends_of, interpreted, without_interpreter
 from tests.ops.rank_topk_truth import INF, assert_same, by_hand, normal, random_exclusions, ranked
 
@@ -244,9 +245,28 @@ def test_bad_input_is_named(change, message):
         rank_topk(arguments.pop("users"), arguments.pop("items"), arguments.pop("k"), **arguments)
 
 
+def test_k_is_any_integer():
+    users, items = normal(2, 3), normal(5, 3)
+    expected = rank_topk(users, items, 2)
+    for k in (np.int64(2), np.uint8(2), np.int32(2)):
+        assert torch.equal(rank_topk(users, items, k).ids, expected.ids)
+        assert explain_rank_topk(2, 5, 3, k).shape == (2, 5, 3, 2)
+        assert torch.equal(score_topk_chunked(lambda i: users @ items[i].T, 5, k, batch=2).ids, expected.ids)
+    with pytest.raises(ValueError, match=r"k must be in \[0, 5\].*got 6"):
+        rank_topk(users, items, np.int64(6))
+    torch.compiler.reset()
+    compiled = torch.compile(lambda k: rank_topk(users, items, k).ids, fullgraph=True, dynamic=True, backend="eager")
+    for k in (2, 3, 4, np.int64(2)):
+        assert torch.equal(compiled(k), rank_topk(users, items, k).ids)
+
+
+@pytest.mark.parametrize("k", [True, np.True_, 2.0, np.float32(2), torch.tensor(2), "2", None])
+def test_k_that_is_none_is_named(k):
+    with pytest.raises(TypeError, match=rf"k must be an integer, got {re.escape(repr(k))}"):
+        rank_topk(torch.zeros(2, 3), torch.zeros(5, 3), k)
+
+
 def test_wrong_types_are_named(monkeypatch):
-    with pytest.raises(TypeError, match=r"k must be an integer, got 2\.0"):
-        rank_topk(torch.zeros(2, 3), torch.zeros(5, 3), 2.0)
     with pytest.raises(TypeError, match=r"items must be .*int64"):
         rank_topk(torch.zeros(2, 3), torch.zeros(5, 3, dtype=torch.int64), 2)
     with pytest.raises(TypeError, match=r"users torch\.float64 and items torch\.float16.*users\.to\(torch\.float16\)"):

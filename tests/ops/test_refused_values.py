@@ -80,6 +80,71 @@ def test_a_bad_constant(name, backend):
     assert found.isnan().tolist() == [False, False, True]
 
 
+def given(value, at, like=IDS):
+    values = torch.full(like.shape, 0.5, dtype=torch.float64)
+    values[at] = value
+    return values
+
+
+RANGES = {
+    "relaxed_ranking": (
+        "weights",
+        lambda c, **o: ops.relaxed_ranking_from_embeddings(*tables(), IDS, MORE, weights=c, **o),
+    ),
+    "pairwise": (
+        "weights",
+        lambda c, **o: ops.pairwise_from_embeddings(*tables(), IDS[:, 0], IDS, weights=c, **o),
+    ),
+    "weighted_bce, weights": (
+        "weights",
+        lambda c, **o: ops.weighted_bce_from_embeddings(*tables(), IDS, PROBS, weights=c, **o),
+    ),
+    "weighted_bce, targets": (
+        "targets",
+        lambda c, **o: ops.weighted_bce_from_embeddings(*tables(), IDS, c, **o),
+    ),
+    "soft_bce": (
+        "weights",
+        lambda c, **o: ops.soft_bce_from_embeddings(*tables(), IDS, PROBS, weights=c, **o),
+    ),
+    "lambda_pairs": ("gains", lambda c, **o: ops.lambda_pairs_from_embeddings(*tables(), IDS, c, **o)),
+    "sampled_softmax": ("log_q", lambda c, **o: ops.sampled_softmax(*tables(), IDS[:, :1], IDS, log_q=c, **o)),
+}
+WORDS = {"weights": "at least 0", "gains": "at least 0", "targets": r"in \[0, 1\]", "log_q": "finite"}
+OUTSIDE = {"weights": (-0.25,), "gains": (-0.25,), "targets": (-0.25, 2.0), "log_q": (-torch.inf, torch.inf)}
+
+
+@both
+@pytest.mark.parametrize("name", RANGES)
+def test_a_constant_outside_its_range(name, backend):
+    what, call = RANGES[name]
+    for value in OUTSIDE[what]:
+        message = rf"{what}\[2, 1\] is {value}, but must be {WORDS[what]}; validate=False lets it pass"
+        with pytest.raises(ValueError, match=message):
+            call(given(value, (2, 1)), backend=backend)
+        assert call(given(value, (2, 1)), validate=False, backend=backend).shape == (3,)
+        # beside padding, and in log_q at a target, nobody reads it
+        free = [(1, 1)] if what != "log_q" else [(1, 1), (0, 0)]
+        for at in free:
+            assert torch.equal(call(given(value, at), backend=backend), call(given(0.5, at), backend=backend))
+
+
+def test_a_constant_at_its_ends_is_inside():
+    for dtype in (torch.float32, torch.bfloat16):
+        ends = torch.tensor([[0.0, 1.0, 1.0 + 1e-4]] * 3).to(dtype)
+        for name in ("weighted_bce, targets", "relaxed_ranking", "lambda_pairs"):
+            assert RANGES[name][1](ends).isfinite().all()
+    with pytest.raises(ValueError, match=r"targets\[0, 2\] is 1\.0078125"):
+        ops.weighted_bce_from_embeddings(*tables(), IDS, torch.tensor([[0.0, 1.0, 1.0078125]] * 3).bfloat16())
+
+
+def test_gains_that_mean_nothing_may_be_anything():
+    users, items = tables()
+    for weights in ("uniform", torch.ones(3, 3)):
+        found = ops.lambda_pairs_from_embeddings(users, items, IDS, -PROBS, weights=weights)
+        assert torch.equal(found, ops.lambda_pairs_from_embeddings(users, items, IDS, weights=weights))
+
+
 @both
 def test_what_no_row_reads_may_be_anything(backend):
     users, items = tables()
@@ -135,3 +200,63 @@ def test_modules_name_a_bad_score(loss, arguments, names):
         with pytest.raises(ValueError, match=rf"{name}\[{at}\] is nan, which makes the loss of row 1 nan"):
             loss()(*given)
         assert loss(validate=False, reduction="none")(*given).isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments", "name", "wrong"),
+    [
+        (losses.RelaxedRankingLoss, (PROBS, PROBS), "weights", -0.5),
+        (losses.BPRLoss, (PROBS[:, 0], PROBS), "weights", -0.5),
+        (losses.MarginLoss, (PROBS[:, 0], PROBS), "weights", -0.5),
+        (losses.WeightedBCELoss, (PROBS, PROBS), "weights", -0.5),
+        (losses.WeightedBCELoss, (PROBS,), "targets", 2.0),
+        (losses.SoftBCELoss, (PROBS, PROBS), "weights", -0.5),
+        (losses.LambdaLoss, (PROBS,), "gains", -0.5),
+    ],
+)
+def test_modules_name_a_constant_outside_its_range(loss, arguments, name, wrong):
+    constant = torch.full(PROBS.shape, 0.5)
+    constant[1, 0] = wrong
+    with pytest.raises(ValueError, match=rf"{name}\[1, 0\] is {wrong}, but must be .*; validate=False lets it pass"):
+        loss()(*arguments, constant)
+    assert loss(validate=False)(*arguments, constant).isfinite()
+    padded = arguments[0].clone()
+    padded[1] = -torch.inf
+    assert loss()(padded, *arguments[1:], constant).isfinite()
+
+
+def test_gains_of_ranknet_may_be_anything():
+    assert torch.equal(losses.LambdaLoss("uniform")(PROBS, -PROBS), losses.LambdaLoss("uniform")(PROBS))
+
+
+def meta(*tensors):
+    return [t.to("meta") for t in tensors]
+
+
+LISTS_AND_CONSTANTS = {
+    "gather_dot": (ops.gather_dot, (IDS,), {}),
+    "relaxed_ranking": (ops.relaxed_ranking_from_embeddings, (IDS, MORE), {"weights": PROBS}),
+    "listnet": (ops.listnet_from_embeddings, (IDS, PROBS), {}),
+    "pairwise": (ops.pairwise_from_embeddings, (IDS[:, 0], MORE), {}),
+    "weighted_bce": (ops.weighted_bce_from_embeddings, (IDS, PROBS), {"weights": PROBS}),
+    "soft_bce": (ops.soft_bce_from_embeddings, (IDS, PROBS), {"weights": PROBS}),
+    "lambda_pairs": (ops.lambda_pairs_from_embeddings, (IDS, PROBS), {}),
+    "sampled_softmax": (ops.sampled_softmax, (IDS, MORE), {"target_probs": PROBS, "log_q": MORE.float()}),
+    "rank_of": (ops.rank_of, (IDS,), {}),
+}
+
+
+@pytest.mark.parametrize("name", LISTS_AND_CONSTANTS)
+def test_tensors_without_values_are_not_looked_at(name):
+    op, arguments, options = LISTS_AND_CONSTANTS[name]
+    expected = op(*tables(), *arguments, **options)
+    found = op(*meta(*tables(), *arguments), **{key: value.to("meta") for key, value in options.items()})
+    assert found.is_meta
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+
+
+def test_modules_and_rankings_take_tensors_without_values():
+    users, items, ids, probs = meta(*tables(), IDS, PROBS)
+    assert losses.WeightedBCELoss()(probs, probs, probs).is_meta
+    assert losses.WeightedBCELoss().from_embeddings(users, items, ids, probs).is_meta
+    assert ops.rank_topk(users, items, 2, check=True).ids.is_meta

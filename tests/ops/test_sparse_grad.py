@@ -7,7 +7,9 @@ import torch
 
 from fastkd import ops
 from tests.contracts.closeness import assert_near
-from tests.contracts.op_contract import BACKENDS, device_of
+from tests.contracts.op_contract import BACKENDS, device_of, run_fresh
+from tests.ops.test_embedding_losses import CASES as EMBEDDED
+from tests.ops.test_embedding_losses import IDS, tables
 
 ITEMS, ROWS, DIM = 40, 6, 5
 
@@ -87,6 +89,48 @@ def test_two_losses_on_one_table_add_up():
         (both[0] + 3 * both[1]).sum().backward()
     assert tables[0].grad.layout is torch.sparse_coo
     assert_near(tables[0].grad.to_dense(), tables[1].grad)
+
+
+LOSSES = [name for name in EMBEDDED if not name.startswith("catalogue")]
+
+
+# torch, of what comes to it behind a break in the graph
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize(("name", "backend"), [*((name, "auto") for name in LOSSES), ("weighted_bce", "reference")])
+def test_the_compiler_leaves_it_to_python(name, backend):
+    def call(users, items):
+        return 2 * EMBEDDED[name](users + 0.5, items, IDS, sparse_grad=True, backend=backend).sum()
+
+    torch.compiler.reset()
+    found = []
+    for function in (call, torch.compile(call, backend="aot_eager")):
+        users, items = (t.requires_grad_() for t in tables(torch.float64))
+        loss = function(users, items)
+        loss.backward()
+        assert items.grad.layout is torch.sparse_coo
+        found.append((loss.detach(), users.grad, items.grad.to_dense()))
+    for eager, compiled in zip(*found, strict=True):
+        assert torch.equal(eager, compiled)
+
+
+@pytest.mark.parametrize("name", ["gather_dot", "relaxed_ranking", "sampled_softmax"])
+def test_a_whole_graph_says_that_it_cannot_be_compiled(name):
+    def call(users, items):
+        return EMBEDDED[name](users, items, IDS, sparse_grad=True)
+
+    torch.compiler.reset()
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="sparse_grad=True cannot be compiled; leave out fullgraph"):
+        compiled(*(t.requires_grad_() for t in tables()))
+
+
+def test_eager_calls_do_not_load_the_compiler():
+    code = (
+        "import sys, torch; from fastkd import ops; i = torch.zeros(1, 1, dtype=torch.int64);"
+        "t = torch.ones(1, 2, requires_grad=True); ops.gather_dot(t, t, i, sparse_grad=True);"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    assert run_fresh(code) == "False"
 
 
 def test_where_it_cannot_be_it_is_refused():
