@@ -189,8 +189,9 @@ def draw_costs(studies: Sequence[Study], path: Path, milliseconds: Mapping[str, 
             at = cost, model["mean"]["ndcg@10"]
             axis.plot(*at, "o", color={"teacher": TEACHER, "none": PLAIN}.get(name, DISTILLED), markersize=4)
             if name in ("teacher", "none", best):
-                left = name == "teacher"  # a little lower: the best student may be as good
-                axis.annotate(LABELS[name], at, xytext=(-6, -8) if left else (6, 0), textcoords="offset points",
+                left = name == "teacher"  # away from the best student, who may be as good
+                away = 8 if at[1] >= models[best]["mean"]["ndcg@10"] else -8
+                axis.annotate(LABELS[name], at, xytext=(-6, away) if left else (6, 0), textcoords="offset points",
                               va="center", ha="right" if left else "left")  # fmt: skip
         axis.set_xlim(0, 1.4 * max(costs))
         axis.margins(y=0.1)
