@@ -6,22 +6,18 @@ import pytest
 import tiny_run
 import torch
 import yaml
-from tiny_run import EVALUATION, FakeMethod, StopAt, TinyStudent, TinyTeacher, tiny_config, tiny_data, tiny_trainer
+from tiny_run import FakeMethod, StopAt, TinyStudent, TinyTeacher, tiny_config, tiny_data, tiny_trainer
 
 from fastkd.core import (
     CheckpointError,
     ConfigError,
     DataError,
-    FastKDWarning,
     Interactions,
-    Seeds,
     TeacherError,
     TrainingError,
 )
 from fastkd.data.dataset import Dataset
-from fastkd.distillation import build_method
 from fastkd.evaluation import evaluate
-from fastkd.models import ModelConfig, ModelTeacher, build_model
 from fastkd.training import Callback, EarlyStop, ThroughputMeter, Trainer, TrainingInterrupted
 from fastkd.training.checkpoint import read_checkpoint
 
@@ -295,35 +291,3 @@ def test_a_teacher_is_left_alone(tmp_path):
     trainer = tiny_trainer(tmp_path, method=True)
     trainer.teacher = Watched()
     trainer.fit()
-
-
-def test_a_model_or_its_tables_may_teach():
-    data = tiny_data()
-    live = build_model(ModelConfig(dim=8), data.train, Seeds(1))
-    weights = []
-    for teacher in (ModelTeacher(live), live, live.frozen_tables()):
-        student, method = TinyStudent(), build_method("rrd", {"top": 20, "ranked": 5}, Seeds(0))
-        Trainer(student, data, method, tiny_config(epochs=1), teacher=teacher, evaluation=EVALUATION).fit()
-        weights.append(student.items.detach())
-    assert all(torch.equal(w, weights[0]) for w in weights)
-
-
-def test_what_cannot_teach_or_is_no_method_is_named():
-    data = tiny_data()
-    with pytest.raises(TypeError, match="teacher must be a Teacher, a model or Tables, got str"):
-        Trainer(TinyStudent(), data, None, tiny_config(), teacher="runs/teacher", evaluation=EVALUATION)
-    with pytest.raises(TypeError, match=r"method must be one of build_method\(name, options, Seeds\(seed\)\).*'rrd'"):
-        Trainer(TinyStudent(), data, "rrd", tiny_config(), teacher=TinyTeacher(), evaluation=EVALUATION)
-
-
-def test_a_dense_step_over_many_rows_is_pointed_out(monkeypatch):
-    monkeypatch.setattr("fastkd.training.trainer._MANY_ROWS", 71)
-    data = tiny_data()
-
-    def fit(**changes):
-        student = build_model(ModelConfig(dim=4), data.train, Seeds(0))
-        Trainer(student, data, None, tiny_config(epochs=1, batch_size=1, **changes), evaluation=EVALUATION).fit()
-
-    with pytest.warns(FastKDWarning, match=r"adam writes all 71 rows .* reads at most 4: optimizer='row_adam'"):
-        fit()
-    fit(optimizer="row_adam")
