@@ -45,8 +45,8 @@ def weighted_entities(
 def _distinct(ids: Tensor) -> Tensor:
     """Return the distinct ids of a tensor on the CPU, ascending.
 
-    Where there are about as many as their range is wide, marking each is far cheaper than sorting them: the 500,000
-    ids in the lists of 2,048 users over 25,000 items take 0.9 ms instead of 11 on one thread.
+    Where there are about as many as their range is wide, as in the lists of a batch, marking each is far cheaper than
+    sorting them.
     """
     if ids.numel() == 0:
         return ids.reshape(-1)

@@ -182,7 +182,7 @@ class RD(Windowed):
 def _ascending(scores: Tensor) -> Tensor:
     """Return scores Float[B, n] with each row in ascending order.
 
-    On the CPU by numpy, whose sort is vectorised: 0.12 ms for 1,700 rows of 100 on one thread, where torch takes 8.
+    On the CPU by numpy, whose sort is vectorised: torch's took a third of a step.
     """
     if scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
         return scores.sort(dim=1).values

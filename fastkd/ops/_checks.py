@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastkd.core.errors import ConfigError
+from fastkd.core.seeds import Seeds
 from fastkd.ops._library import needs_gradient
 
 IDS = (torch.int64, torch.int32)
@@ -26,11 +26,9 @@ def check_float(name: str, tensor: Tensor, axes: str) -> None:
 
 
 def check_seed(seed: object) -> None:
-    """Refuse a root seed that is none, in the words of :class:`fastkd.Seeds`; a trace may have a symbol for it."""
-    if isinstance(seed, torch.SymInt):
-        return
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise ConfigError(f"seed must be an integer in [0, 2**63), got {seed!r}")
+    """Refuse a root seed that is none, as :class:`fastkd.Seeds` does; a trace may have a symbol for it."""
+    if not isinstance(seed, torch.SymInt):
+        Seeds(int(seed) if isinstance(seed, np.integer) else seed)  # type: ignore[arg-type]
 
 
 def check_number(name: str, value: object, *, positive: bool = False) -> float:
