@@ -69,6 +69,9 @@ class Trainer:
         folder: Path | str | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        _require("student", student, Recommender)
+        _require("data", data, Dataset)
+        _require("config", config, TrainingConfig)
         self.student, self.data, self.method, self.config = student, data, method, config
         self.teacher = _teacher(teacher)
         self.evaluation = evaluation if evaluation is not None else EvalConfig()
@@ -236,6 +239,11 @@ class Trainer:
                 f"optimizer {self.config.optimizer!r} needs a student whose tables are its parameters (bpr_mf); "
                 f"{type(self.student).__name__} computes them. adam, adamw or sgd would work"
             )
+
+
+def _require(name: str, given: object, wanted: type) -> None:
+    if not isinstance(given, wanted):
+        raise TypeError(f"{name} must be a {wanted.__name__}, got {type(given).__name__}")
 
 
 def _are_parameters(tables: Tables) -> bool:

@@ -29,6 +29,16 @@ def test_what_cannot_teach_or_is_no_method_is_named():
         Trainer(TinyStudent(), data, "rrd", tiny_config(), teacher=TinyTeacher(), evaluation=EVALUATION)
 
 
+def test_arguments_in_the_wrong_places_are_named():
+    data, config = tiny_data(), tiny_config()
+    with pytest.raises(TypeError, match="data must be a Dataset, got NoneType"):
+        Trainer(TinyStudent(), None, data, config)
+    with pytest.raises(TypeError, match="student must be a Recommender, got Dataset"):
+        Trainer(data, data, None, config)
+    with pytest.raises(TypeError, match="config must be a TrainingConfig, got dict"):
+        Trainer(TinyStudent(), data, None, {"epochs": 1})
+
+
 def test_a_dense_step_over_many_rows_is_pointed_out(monkeypatch):
     monkeypatch.setattr("fastkd.training.trainer._MANY_ROWS", 71)
     data = tiny_data()
