@@ -120,7 +120,7 @@ ML1M = StudyConfig(
         source="UnKD, Table 3, BPRMF on MovieLens",
         protocol=(
             "Published figures: same dimensions, another random 80/20 split, half of the users tested, losses "
-            "averaged, and it seems ratings of 4 and more alone (below). Compare order and gains, not digits. Their "
+            "averaged, and it seems ratings of 4 and more alone. Compare order and gains, not digits. Their "
             "DE-RRD row stands at rrd."
         ),
         figures={
