@@ -232,6 +232,13 @@ class MethodContract(MethodExtremes):
             assert not value.requires_grad, name
             assert torch.isfinite(value), name
 
+    def test_a_mean_is_a_part_of_the_sum(self):
+        # Sixty rows are of ten users, so of ten entities at least, whatever the mean is over.
+        sums, means = ((w := self.started(reduction=r)).loss(w.batch(np.arange(60))).parts for r in ("sum", "mean"))
+        for name, value in sums.items():
+            if value > 0 and not name.startswith(("share_", "pckd_order_kept", "teacher_base")):
+                assert 0 < means[name] < value / 5, name
+
     def test_row_sparse_gradients_are_the_dense_ones(self):
         gradients = []
         for sparse in (False, True):

@@ -49,6 +49,31 @@ def test_random_split_depends_on_the_seed_and_is_uniform():
     assert ((tested - 400) ** 2 / 400).sum() < 33.7  # p = 1e-4
 
 
+@pytest.mark.parametrize(
+    ("ratios", "sizes"), [((0.58, 0.21, 0.21), [29, 10, 11]), ((0.7, 0.1, 0.2), [7, 1, 2])], ids=["train", "valid"]
+)
+def test_shares_that_are_whole_on_paper_are_whole(ratios, sizes):
+    # In floats 50 * 0.58 is below 29, and 10 * (0.7 + 0.1) below 8.
+    users, items = np.zeros(sum(sizes), dtype=np.int64), np.arange(sum(sizes))
+    parts = (
+        random_split(users, items, ratios=ratios, seeds=Seeds(0)),
+        temporal_split(users, items, ratios=ratios),
+        temporal_split(users, items, ratios=ratios, per_user=True),
+    )
+    for found in parts:
+        assert np.bincount(found).tolist() == sizes
+
+
+def test_validation_rows_cut_from_training_are_a_uniform_draw():
+    users, items = np.repeat(np.arange(4000), 10), np.tile(np.arange(10), 4000)
+    parts = np.zeros(40_000, dtype=np.int8)
+    cut = [cut_valid(users, items, parts, share=0.1, seeds=Seeds(s)) for s in (0, 1)]
+    assert (cut[0] != cut[1]).any()
+    moved = np.bincount(items[cut[0] == VALID], minlength=10)  # 400 each, chi-square with 9 degrees of freedom
+    assert moved.sum() == 4000
+    assert ((moved - 400) ** 2 / 400).sum() < 33.7  # p = 1e-4
+
+
 def test_draw_keys_use_all_bits_of_both_ids():
     users, items = np.array([0, 1, 2**33, 0, 0]), np.array([0, 0, 0, 1, 2**33])
     assert len(set(draw_keys(users, items, 7).tolist())) == 5

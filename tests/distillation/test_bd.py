@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastkd import Interactions, Seeds
+from fastkd import Interactions, Seeds, ops
 from fastkd.core.errors import CheckpointError, ConfigError, DataError
 from fastkd.distillation import build_method
 from fastkd.models import Tables
@@ -119,6 +119,13 @@ class TestBD(MethodContract):
         world.method.begin_epoch(2, world.student)
         assert not np.array_equal(world.method.state_dict()["teacher_to_student"], window)
 
+    def test_a_window_has_draws_of_its_own_though_nobody_learned(self):
+        world = self.started()
+        first = {name: drawn.copy() for name, drawn in world.method.state_dict().items()}
+        world.method.begin_epoch(2, world.student)
+        second = world.method.state_dict()
+        assert [name for name in first if np.array_equal(first[name], second[name])] == []
+
     def test_a_refresh_is_foreseen_and_reported(self):
         world = self.world(update=2)
         told, seen = [], world.method.outlook(world.teacher, world.student, world.train, device="cpu")
@@ -146,6 +153,17 @@ class TestBD(MethodContract):
         # The student's share is 0 where the gap is not positive; the teacher's only leans the other way.
         assert (gap[users, to_student] > 0).all()
         assert gap[users, to_teacher].mean() < -5
+
+    def test_each_learner_has_its_own_epsilon(self, monkeypatch):
+        seen, draw = {}, ops.sample_rank_discrepancy
+
+        def noting(**given):
+            seen[given["direction"]] = given["epsilon"] * 47
+            return draw(**given)
+
+        monkeypatch.setattr(ops, "sample_rank_discrepancy", noting)
+        self.started(epsilon_student=9.0, epsilon_teacher=4.0)
+        assert seen == pytest.approx({"teacher_to_student": 9.0, "student_to_teacher": 4.0})
 
     def test_negatives_before_their_epoch_are_refused(self):
         world = self.world()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastkd import Seeds, ops
+from fastkd import Interactions, Seeds, ops
 from fastkd.core.errors import ConfigError, TeacherError
-from fastkd.distillation import build_method, refresh
+from fastkd.distillation import build_method, cd, refresh
 from fastkd.models import ListTeacher
+from tests.contracts.interactions import random_interactions
 from tests.contracts.method_contract import MethodContract
 from tests.distillation.golden_numbers import compare, golden, ids
 
@@ -48,16 +49,24 @@ class TestTeacherGuided(Guided):
         method._ids, method._scores = ids(case.drawn), torch.tensor(case.teacher_scores, dtype=torch.float64)
         compare(method, case)
 
-    def test_ranks_follow_the_law(self):
-        world = self.world(drawn=40)
+    @pytest.mark.parametrize(
+        ("law", "share"),
+        [
+            ("linear", lambda r: 2 * (12 - r) + 1),
+            ("exponential", lambda r: np.exp(-5.0 * r / 12)),
+            ("uniform", np.ones_like),
+        ],
+    )
+    def test_ranks_follow_the_law(self, law, share):
+        world = self.world(drawn=40, law=law, gamma=5.0)
         best = world.teacher.lists(12, world.train).ids
         found = np.zeros(12)
         for epoch in range(40):
             world.method.begin_epoch(epoch, world.student)
             drawn = world.method._ids.long()
             found += (best.unsqueeze(1) == drawn.unsqueeze(2)).sum((0, 1)).numpy()
-        ranks = np.arange(1, 13)
-        wanted = (2 * (12 - ranks) + 1) / 144
+        wanted = share(np.arange(1.0, 13.0))
+        wanted /= wanted.sum()
         total = 29 * 40 * 40
         assert found.sum() == total
         assert np.abs(found / total - wanted).max() < 5 * np.sqrt(wanted.max() / total)
@@ -100,6 +109,36 @@ class TestStudentGuided(Guided):
         head = ops.rank_topk(tables.users, tables.items, 4, exclude=world.train).ids
         assert (world.method._ids.unsqueeze(2) == head.unsqueeze(1)).any(2).all()
 
+    def test_draws_stay_for_a_window(self):
+        world = self.started()
+        first = world.method._ids.clone()
+        world.method.begin_epoch(1, world.student)
+        assert torch.equal(world.method._ids, first)
+        world.method.begin_epoch(2, world.student)
+        assert not torch.equal(world.method._ids, first)
+
+    def test_items_are_those_at_the_drawn_ranks(self, monkeypatch):
+        # Users one at a time, each ranked no farther than its own draws reach: 64 ranks, 128, or all.
+        monkeypatch.setattr(cd, "LEAST_BLOCK", 1)
+        monkeypatch.setattr(cd, "LENGTHS", 1 << 20)
+        world = self.started(train=random_interactions(120, 150, 9), top=None, drawn=1)
+        method, tables = world.method, world.student.frozen_tables()
+        ranking = ops.rank_topk(tables.users, tables.items, 150, exclude=world.train).ids
+        ranks = method._positions(torch.arange(120), torch.full((120,), 141), 0)
+        assert ((ranks + 1) % 64 == 1).any(), "some reach one past a round length"
+        assert torch.equal(method._ids.long(), ranking.gather(1, ranks))
+
+    def test_lists_of_unlike_lengths_are_long_enough_for_each(self):
+        # All users in one block, where not the last one but the one that needs most decides.
+        full = Interactions.from_pairs([39] * 140, range(140), num_users=40, num_items=150)
+        train = random_interactions(40, 150, 9).union(full)
+        world = self.started(train=train, top=None, drawn=3)
+        tables = world.student.frozen_tables()
+        ranking = ops.rank_topk(tables.users, tables.items, 150, exclude=train).ids
+        ranks = world.method._positions(torch.arange(40), torch.from_numpy(150 - train.degrees()), 0)
+        assert ranks[39].max() < 64 < ranks.max()
+        assert torch.equal(world.method._ids.long(), ranking.gather(1, ranks))
+
     def test_with_update_one_each_epoch_has_its_draws(self):
         world = self.started(update=1)
         first = world.method._ids.clone()
@@ -116,6 +155,12 @@ class TestBase(Guided):
         for user in range(29):
             untouched = sorted(set(range(47)) - set(world.train.row(user).tolist()))
             assert sorted(set(world.method._ids[user].tolist())) == untouched
+
+    def test_each_epoch_has_its_draws(self):
+        world = self.started()
+        first = world.method._ids.clone()
+        world.method.begin_epoch(1, world.student)
+        assert not torch.equal(world.method._ids, first)
 
 
 @pytest.mark.parametrize(

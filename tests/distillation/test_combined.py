@@ -53,10 +53,17 @@ class TestDERRD(MethodContract):
         de = 0.05 * (found["de_users"] + found["de_items"]).item()
         assert found["share_de"].item() == pytest.approx(de / (de + 0.1 * found["rrd"].item()), rel=1e-5)
 
+    def test_parts_that_name_a_module_alike_are_both_saved(self):
+        contract = TestDERRD()
+        contract.name, contract.options = "de+pckd", joint("de", "pckd")
+        contract.test_what_is_trained_is_what_is_saved()
+
     def test_a_reduction_is_given_to_every_part(self):
         method = build_method("de+rrd", {"reduction": "mean"}, Seeds(0))
         assert {part.config.reduction for part in method.parts.values()} == {"mean"}
         assert {p.config.reduction for p in build_method("de+rrd", {}, Seeds(0)).parts.values()} == {"sum"}
+        own = {"reduction": "mean", "methods": {"de": {"reduction": "sum"}}}
+        assert {p.config.reduction for p in build_method("de+rrd", own, Seeds(0)).parts.values()} == {"mean"}
 
 
 class TestBDAndPCKD(MethodContract):
@@ -107,6 +114,9 @@ def test_costs_add_up():
     assert whole.step.flops == sum(p.step.flops for p in parts)
     assert whole.memory == sum(p.memory for p in parts)
     assert (whole.every, whole.refresh) == (1, parts[1].refresh)
+    bd, rrd, both = (METHODS.get(n).cost(METHODS.get(n).config_type(), at) for n in ("bd", "rrd", "bd+rrd"))
+    assert (bd.every, both.every) == (10, 1)
+    assert both.refresh.flops == pytest.approx(bd.refresh.flops / 10 + rrd.refresh.flops)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +139,14 @@ def test_a_teacher_must_do_for_every_part():
     contract = TestDERRD()
     with pytest.raises(TeacherError, match="ListTeacher holds ranked lists only"):
         contract.world(source="lists")
+
+
+def test_the_negatives_are_those_of_the_part_that_has_some():
+    method = build_method("bd+de", {}, Seeds(0))
+    own = np.arange(3).reshape(3, 1)
+    method.parts["bd"].negatives = lambda epoch: own + epoch
+    assert np.array_equal(method.negatives(4), own + 4)
+    assert build_method("de+rrd", {}, Seeds(0)).negatives(0) is None
 
 
 def test_two_owners_of_the_negatives_are_refused():

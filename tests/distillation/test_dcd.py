@@ -128,6 +128,27 @@ class TestDCD(MethodContract):
         expected = found.sum() / 10
         assert ((found - expected) ** 2 / expected).sum() < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
 
+    def test_the_two_draws_are_independent(self):
+        # Of a student who ranks as the teacher does all items weigh the same in both.
+        world = self.world(top=10, ranked=3)
+        own = world.student.frozen_tables()
+        method = build_method("dcd", {**self.options, "top": 10, "ranked": 3}, Seeds(2))
+        method.prepare(EmbeddingTeacher(own.users, own.items), world.student, world.train, epochs=2)
+        method.begin_epoch(0, world.student)
+        under, over = (method._window[f"user/{kind}"] for kind in module.KINDS)
+        assert (under != over).any(1).sum() > 20
+
+    @pytest.mark.parametrize("item_weight", [0.0, 0.5])
+    def test_the_mean_is_over_distinct_users_and_over_distinct_items(self, item_weight):
+        whole, mean = (self.started(item_weight=item_weight, reduction=r) for r in ("sum", "mean"))
+        batch = whole.batch(np.arange(60))
+        users = batch.users.unique()
+        items = torch.cat([whole.method._window[f"user/{kind}"][users] for kind in module.KINDS]).unique()
+        wanted = 0.1 * whole.loss(batch).parts["dcd"].item() / len(users)
+        if item_weight:
+            wanted += item_weight * whole.loss(batch).parts["dcd_items"].item() / (items >= 0).sum().item()
+        assert mean.loss(batch).kd.item() == pytest.approx(wanted, rel=1e-5)
+
     def test_the_order_of_the_draw_is_an_option(self):
         sets, drawn = self.started(ranked=6), self.started(ranked=6, order="drawn")
         ours, theirs = (w.method._window["user/under"] for w in (sets, drawn))

@@ -59,6 +59,7 @@ def test_padding_among_groups_counts_for_nothing():
 
 def test_groups_of_any_shape():
     assert weighted_entities([torch.tensor([[3, 1], [1, 3]])]).ids.tolist() == [1, 3]
+    assert weighted_entities([torch.tensor([[3, 1], [1, 3]])], reduction="mean").weights.tolist() == [0.5, 0.5]
     found = weighted_entities([torch.tensor([3]), torch.tensor([[1, 3], [2, 1]])], factors=(1.0, 1.0))
     assert found.ids.tolist() == [1, 2, 3]
     assert found.weights.tolist() == [1.0, 1.0, 2.0]

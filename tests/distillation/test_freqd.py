@@ -92,6 +92,22 @@ class TestFreqD(MethodContract):
         by_frequency = (1 - 0.5 * values).square() * (vectors.T @ gap.double()).square().sum(1)
         assert found == pytest.approx(by_frequency.sum().item(), rel=1e-4)
 
+    def test_without_edge_dropout_the_teacher_is_filtered_once(self):
+        world = self.started(edge_dropout=0.0, strength=0.3)
+        for kind in ("user", "item"):
+            table = getattr(world.teacher.tables(), f"{kind}s")
+            graph = torch.from_numpy(dense_of(world.method._graphs[kind])).float()
+            torch.testing.assert_close(world.method._table(kind), 0.7 * table + 0.3 * graph @ table)
+
+    @pytest.mark.parametrize("order", ["after", "before"])
+    @pytest.mark.parametrize(("edges", "values"), [(0.5, 0.0), (0.0, 0.2), (0.0, 0.0)])
+    def test_each_step_leaves_out_other_edges_and_other_values(self, order, edges, values):
+        world = self.started(order=order, edge_dropout=edges, dropout=values)
+        batch = world.batch(np.arange(40))
+        one, again, other = (world.loss(batch, step=step).kd.item() for step in (0, 0, 1))
+        assert one == again
+        assert (one != other) is (edges + values > 0)
+
     def test_edges_left_out_keep_the_mean(self):
         world = self.started()
         graph, total = world.method._graphs["user"], np.zeros((29, 29))

@@ -9,7 +9,7 @@ import torch
 from fastkd import Seeds
 from fastkd.core.errors import ConfigError
 from fastkd.distillation import build_method
-from fastkd.distillation._projectors import Draw, OrthogonalMap
+from fastkd.distillation._projectors import Draw, OrthogonalMap, Projector
 from tests.contracts.method_contract import MethodContract
 from tests.distillation.feature_golden import load, part, prepared
 from tests.distillation.golden_numbers import compare, golden
@@ -68,6 +68,39 @@ class TestHint(MethodContract):
             weight.square().sum().backward()
             with torch.no_grad():
                 world.free += torch.ones_like(world.free)
+
+    def test_each_step_drops_other_values(self):
+        for dropout in (0.2, 0.0):
+            world = self.started(entities="batch", dropout=dropout)
+            batch = world.batch(np.arange(20))
+            one, again, other = (world.loss(batch, step=step).kd.item() for step in (0, 0, 1))
+            assert one == again
+            assert (one != other) is (dropout > 0)
+
+    def test_projectors_are_what_the_options_say_and_one_for_each_kind(self):
+        wide = self.world(hidden_ratio=2.5).method._projectors
+        assert wide["user"].w1.shape == (1, 20, 3)
+        assert not torch.equal(wide["user"].w1, wide["item"].w1)
+        assert self.world(projector="linear").method._projectors["item"].bias is not None
+        assert self.world(projector="linear", bias=False).method._projectors["item"].bias is None
+
+    @pytest.mark.parametrize("entities", ["uniform", "batch"])
+    def test_weights_of_a_mean_sum_to_one(self, entities):
+        world = self.started(entities=entities, reduction="mean")
+        made = type("S", (), {"batch": world.batch(np.arange(20)), "tables": world.student.tables(), "step": 0})()
+        for kind in ("user", "item"):
+            assert world.method._entities(kind, made).weights.sum().item() == pytest.approx(1.0)
+
+    def test_averaged_nets_drop_inputs_apart(self):
+        class Noting:
+            names: ClassVar = []
+
+            def dropout(self, x, rate, name):
+                self.names.append(name)
+                return x
+
+        Projector(3, 8, 4, Seeds(0), experts=2, dropout=0.5)(torch.ones(5, 3), Noting())
+        assert len(set(Noting.names)) == 3, "two inputs, and the hidden units of both"
 
     def test_dropout_is_an_entitys_own(self):
         draw = Draw(Seeds(0), 3, torch.tensor([5, 2, 9]))

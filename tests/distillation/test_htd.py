@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from fastkd import Seeds
 from fastkd.core.errors import ConfigError
@@ -42,6 +43,29 @@ class TestHTD(MethodContract):
             world.loss(world.batch(np.arange(40))).kd.backward()
             gradients.append(world.student.item_embedding.grad.clone())
         assert not np.allclose(*gradients)
+
+    def test_a_group_is_that_of_the_preferred_expert(self):
+        world = self.world()
+        experts, teacher = world.method._experts["user"], world.teacher.tables().users
+        preferred = (teacher @ experts.selection.T + experts.selection_bias).argmax(1)
+        assert torch.equal(experts.groups(teacher), preferred)
+        assert len(set(preferred.tolist())) > 2
+
+    def test_means_are_over_entities_and_over_pairs(self):
+        sums, means = (self.started(experts=1, reduction=r) for r in ("sum", "mean"))
+        batch = sums.batch(np.arange(30))
+        users, items = len(batch.users.unique()), len(torch.cat([batch.positives, *batch.negatives.T]).unique())
+        found = [world.loss(batch).parts for world in (sums, means)]
+        pairs = {"htd_groups": users + items, "htd_entities": users**2 + items**2}
+        for name, count in pairs.items():
+            assert found[1][name].item() == pytest.approx(found[0][name].item() / count, rel=1e-5)
+
+    def test_the_choice_of_experts_hardens_and_groups_do_not_see_it(self):
+        world = self.started()
+        batch = world.batch(np.arange(30))
+        first, late = (world.loss(batch, epoch=epoch).parts for epoch in (0, 5))
+        assert first["htd_regression"] != late["htd_regression"]
+        assert first["htd_groups"] == late["htd_groups"]
 
     def test_one_expert_is_one_group_of_each_kind(self):
         world = self.started(experts=1)

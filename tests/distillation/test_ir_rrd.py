@@ -10,6 +10,7 @@ from fastkd import Seeds
 from fastkd.core.errors import ConfigError
 from fastkd.distillation import Shape, build_method
 from fastkd.distillation.ir_rrd import IRRRDConfig
+from fastkd.models import EmbeddingTeacher
 from tests.contracts.method_contract import MethodContract
 from tests.distillation.golden_numbers import compare, golden, ids
 
@@ -64,6 +65,19 @@ class TestIRRRD(MethodContract):
                 assert len(set(rest)) == 4
                 assert not set(rest) & (known | set(order))
 
+    def test_all_four_lists_are_drawn_anew_each_epoch(self):
+        method, lists = self.started().method, ("_ranked", "_unranked", "_item_ranked", "_item_unranked")
+        first = {name: getattr(method, name).clone() for name in lists}
+        method.begin_epoch(1, None)
+        assert [name for name in lists if torch.equal(first[name], getattr(method, name))] == []
+
+    def test_each_side_has_its_own_temperature(self):
+        world = self.started(temperature=100.0, item_temperature=0.01)
+        flipped = EmbeddingTeacher(world.teacher.tables().items, world.teacher.tables().users)
+        heads = flipped.lists(3, world.train.transpose()).ids
+        assert torch.equal(world.method._item_ranked.long(), heads)
+        assert not torch.equal(world.method._ranked.long(), world.teacher.lists(4, world.train).ids)
+
     def test_items_are_those_of_the_batch_only(self):
         world = self.started(weight=0.0, item_weight=1.0, unranked=0, ranked=1)
         tables = world.student.tables()
@@ -88,6 +102,13 @@ class TestIRRRD(MethodContract):
         assert self.started(weight=0.0, item_weight=1.0, items_per_step=500).loss(batch).kd.item() == pytest.approx(
             wanted
         )
+
+    def test_the_mean_over_a_share_is_right_on_average(self):
+        options = {"weight": 0.0, "item_weight": 1.0, "reduction": "mean"}
+        whole, part = self.started(**options), self.started(**options, items_per_step=7)
+        batch = whole.batch(np.arange(100))
+        found = [part.loss(batch, step=s).kd.item() for s in range(300)]
+        assert np.mean(found) == pytest.approx(whole.loss(batch).kd.item(), rel=0.03)
 
     def test_a_share_does_not_depend_on_the_order_of_the_batch(self):
         world = self.started(items_per_step=5)

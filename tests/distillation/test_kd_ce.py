@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastkd import Seeds
+from fastkd import Seeds, ops
 from fastkd.core.errors import CheckpointError, ConfigError
 from fastkd.distillation import build_method, refresh
 from fastkd.models import Tables
@@ -92,6 +92,12 @@ class TestStudentGuide(MethodContract):
         assert torch.equal(world.method._ids.long(), best)
         wanted = (teacher.users @ teacher.items.T).gather(1, best)
         torch.testing.assert_close(world.method._scores, wanted)
+
+    def test_the_students_lists_leave_out_training_items_too(self):
+        world = self.started(exclude_seen=True)
+        student = world.student.frozen_tables()
+        best = ops.rank_topk(student.users, student.items, 6, exclude=world.train).ids
+        assert torch.equal(world.method._ids.long(), best)
 
     def test_lists_stay_for_a_window_and_then_follow_the_student(self):
         world = self.started()

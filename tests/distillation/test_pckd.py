@@ -96,6 +96,33 @@ class TestPCKD(MethodContract):
             kept.append(parts.parts["pckd_order_kept"].item())
         assert np.mean(kept[-5:]) > np.mean(kept[:5]) + 0.1
 
+    def test_a_guides_list_covers_all_items_and_a_students_stays_for_a_window(self):
+        teacher = self.started(guide="teacher")
+        assert torch.equal(teacher.method._top.long(), teacher.teacher.lists(10, None).ids)
+        world = self.started()
+        tables = world.student.frozen_tables()
+        users, items = tables.users.clone(), tables.items.clone()
+        first = (users @ items.T).topk(10).indices
+        assert torch.equal(world.method._top.long(), first)
+        with torch.no_grad():
+            world.student.user_embedding.neg_()
+        world.method.begin_epoch(1, world.student)
+        assert torch.equal(world.method._top.long(), first)
+        world.method.begin_epoch(2, world.student)
+        assert torch.equal(world.method._top.long(), (-users @ items.T).topk(10).indices)
+
+    def test_the_choice_of_experts_hardens_in_both_terms(self):
+        world = self.started()
+        batch = world.batch(np.arange(30))
+        first, late = (world.loss(batch, epoch=epoch).parts for epoch in (0, 5))
+        for name in ("pckd_users", "pckd_items", "pckd_regulariser"):
+            assert first[name] != late[name], name
+
+    def test_the_order_kept_is_that_of_the_list_where_there_is_one(self):
+        worlds = [self.started(regulariser=regulariser) for regulariser in ("list", "hybrid", "pair")]
+        kept = [world.loss(world.batch(np.arange(60))).parts["pckd_order_kept"].item() for world in worlds]
+        assert kept[0] == kept[1] != kept[2]
+
     def test_draws_come_from_the_guides_best_and_favour_its_head(self):
         world = self.world(guide="teacher", top=10)
         counts = np.zeros(10)

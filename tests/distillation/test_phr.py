@@ -31,6 +31,7 @@ class TestPHR(MethodContract):
         train = self.train_of(case)
         contexts = (enriched(exact.users, exact.items, train), enriched(exact.items, exact.users, train.transpose()))
         torch.testing.assert_close(contexts[0].float(), method._contexts.users)
+        torch.testing.assert_close(contexts[1].float(), method._contexts.items)
         method._contexts = Tables(*contexts)
         for kind in ("user", "item"):
             load(method._networks[kind], getattr(case, f"{form}_nets")[kind])
@@ -46,6 +47,10 @@ class TestPHR(MethodContract):
         world = self.started(shared=True, enriched=False)
         assert list(world.method.modules()["networks"]) == ["shared"]
         torch.testing.assert_close(world.method._contexts.items, world.teacher.tables().items)
+
+    def test_users_and_items_have_networks_of_their_own(self):
+        networks = self.world().method._networks
+        assert not torch.equal(networks["user"].w1, networks["item"].w1)
 
     def test_an_entity_that_nobody_met_keeps_its_own_vector(self):
         train = random_interactions(5, 40, 2)

@@ -114,6 +114,33 @@ class TestRCEKD(MethodContract):
         assert found.sum() == 29 * 2 * 30
         assert found[:3].sum() > 1.5 * found[-3:].sum()
 
+    def test_a_sharp_draw_takes_what_most_of_the_teachers_items_are_behind(self):
+        sharp, flat = (self.started(sharpness=t).method for t in (0.01, 1e3))
+        student = self.world().student.frozen_tables()
+        mine = ops.rank_topk(student.users, student.items, 12).ids
+        ahead = teachers_ahead(ops.ranks_within(sharp._wanted.long(), mine), 12)
+        in_order = []
+        for method in (sharp, flat):
+            drawn = (mine.unsqueeze(2) == method._mixed[:, None, :4]).any(2)
+            least = ahead.masked_fill(~drawn, 99).min(1).values
+            in_order.append((least >= ahead.masked_fill(drawn, -1).max(1).values).float().mean().item())
+        assert in_order[0] == 1.0 > in_order[1] + 0.2
+
+    def test_lists_stay_for_a_window_and_draws_are_new_in_the_next(self):
+        world = self.started()
+        first = {name: getattr(world.method, name).clone() for name in ("_best", "_mixed")}
+        user = world.student.user_embedding.detach().clone()
+        with torch.no_grad():
+            world.student.user_embedding.neg_()
+        world.method.begin_epoch(1, world.student)
+        assert torch.equal(world.method._best, first["_best"])
+        assert torch.equal(world.method._mixed, first["_mixed"])
+        with torch.no_grad():
+            world.student.user_embedding.copy_(user)
+        world.method.begin_epoch(2, world.student)
+        assert torch.equal(world.method._best, first["_best"]), "of the same student"
+        assert not torch.equal(world.method._mixed, first["_mixed"])
+
     def test_without_beta_only_the_draw_counts(self):
         world = self.started(beta=0.0)
         parts = world.loss(world.batch(np.arange(20))).parts

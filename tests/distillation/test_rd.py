@@ -138,6 +138,28 @@ class TestExactRanks(MethodContract):
             wanted = [order.index(i) + 1 for i in world.method._ids[user].tolist()]
             assert world.method._window["ranks"][user].tolist() == wanted
 
+    def test_ranks_stay_for_a_window_and_then_follow_the_student(self):
+        world = self.started()
+        first = world.method._window["ranks"].clone()
+        with torch.no_grad():
+            world.student.user_embedding.neg_()
+        world.method.begin_epoch(1, world.student)
+        assert torch.equal(world.method._window["ranks"], first)
+        world.method.begin_epoch(2, world.student)
+        assert not torch.equal(world.method._window["ranks"], first)
+
+    def test_without_renormalisation_the_products_weigh(self):
+        world = self.started(renormalize=False, mu=0.01)
+        batch = world.batch(np.arange(6))
+        user = int(batch.users[0])
+        assert (batch.users == user).all()
+        tables, places = world.student.frozen_tables(), torch.arange(1, 7)
+        scores = tables.items[world.method._ids[user].long()] @ tables.users[user]
+        gaps = (world.method._window["ranks"][user] - places).clamp(min=0)
+        weights = torch.softmax(-places.float(), 0) * torch.tanh(0.01 * gaps)
+        wanted = -0.1 * 6 * (weights * torch.nn.functional.logsigmoid(scores)).sum()
+        assert world.loss(batch).kd.item() == pytest.approx(wanted.item(), rel=1e-5)
+
     def test_nothing_is_ranked_before_the_start(self):
         world = self.world(start_epoch=2)
         world.method.begin_epoch(1, world.student)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 import numpy as np
@@ -72,6 +73,11 @@ class TestRRD(MethodContract):
         assert found.sum() == 29 * 3 * 40
         assert found[0] > found[4] > found[9] > found[20]
 
+    def test_a_low_temperature_draws_the_first(self):
+        world = self.started(temperature=0.01)
+        assert torch.equal(world.method._ranked.long(), world.teacher.lists(4, world.train).ids)
+        assert not torch.equal(self.started(temperature=100.0).method._ranked, world.method._ranked)
+
     @pytest.mark.parametrize("options", [{"interesting": "topk"}, {"ranked": 9}])
     def test_exact_top_and_a_draw_of_everything(self, options):
         world = self.started(**options)
@@ -88,6 +94,7 @@ class TestRRD(MethodContract):
         assert torch.equal(walked.method._unranked, jumped.method._unranked)
         jumped.method.begin_epoch(4, jumped.student)
         assert not torch.equal(walked.method._unranked, jumped.method._unranked)
+        assert not torch.equal(walked.method._ranked, jumped.method._ranked)
 
     def test_users_short_of_items_get_what_there_is(self):
         # 47 items, 6 seen: 41 left, so a teacher list of 39 leaves 2 for the other list.
@@ -97,6 +104,13 @@ class TestRRD(MethodContract):
         method = self.started(top=60, ranked=50, unranked=5).method
         assert (method._unranked == -1).all()
         assert (method._ranked >= 0).sum(1).tolist() == [41] * 29
+
+    def test_a_bound_on_the_users_of_the_batch_may_be_tight(self):
+        # Off the CPU batches bring one: the number of runs of rows of one user.
+        world = self.started()
+        batch = world.batch(np.arange(30))
+        tight = dataclasses.replace(batch, runs=len(batch.users.unique()))
+        assert world.loss(tight).kd.item() == world.loss(batch).kd.item()
 
     def test_no_uninteresting_items_is_the_plain_list_loss(self):
         world = self.started(unranked=0)

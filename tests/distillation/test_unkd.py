@@ -122,6 +122,25 @@ class TestUnKD(MethodContract):
         assert torch.equal(walked.method._worse, jumped.method._worse)
         assert walked.method._better.dtype == torch.int32
 
+    def test_each_epoch_has_its_pairs(self):
+        method = self.started().method
+        better, worse = method._better, method._worse
+        method.begin_epoch(1, None)
+        assert not torch.equal(method._better, better)
+        assert not torch.equal(method._worse, worse)
+
+    def test_each_group_has_its_positions(self):
+        method = self.started(groups=2, pairs=20).method
+        places = [ops.ranks_within(method._better[:, 10 * g : 10 * g + 10].long(), method._lists[g]) for g in (0, 1)]
+        assert not torch.equal(*places)
+
+    def test_a_low_temperature_keeps_to_the_head(self):
+        heads = []
+        for temperature in (0.5, 50.0):
+            method = self.started(groups=1, top=12, temperature=temperature).method
+            heads.append((method._better == method._lists[0][:, :1]).float().mean().item())
+        assert heads[0] > 0.8 > 0.4 > heads[1]
+
     def test_users_short_of_items_skip_the_group(self):
         users, items = np.divmod(np.arange(4 * 12), 12)
         keep = (users != 0) | (items > 0)

@@ -51,6 +51,14 @@ def test_window_means_cover_the_window_only():
     assert meter.epoch_means(epoch=0) == {}
 
 
+def test_an_epochs_end_starts_a_new_window():
+    meter = Meter()
+    feed(meter, [1.0, 3.0])
+    assert meter.epoch_means(epoch=0)["loss"] == 2.0
+    feed(meter, [5.0], start=2)
+    assert meter.window_means(epoch=1)["loss"] == 5.0
+
+
 def test_names_may_change_between_steps():
     meter = Meter()
     meter.add({"loss": torch.tensor(1.0)}, step=0, epoch=0)

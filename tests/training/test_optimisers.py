@@ -41,8 +41,26 @@ def published_sgd(weight, gradients, lr, decay):
     return weight
 
 
+def published_adagrad(weight, gradients, lr, decay):
+    weight, total = weight.double().clone(), 0.0
+    for gradient in gradients:
+        g = gradient.double() + decay * weight
+        total = total + g * g
+        weight -= lr * g / (total.sqrt() + 1e-10)
+    return weight
+
+
 @pytest.mark.parametrize(
-    ("name", "truth"), [("adam", published_adam), ("adamw", published_adamw), ("sgd", published_sgd)]
+    ("name", "truth"),
+    [
+        ("adam", published_adam),
+        ("adamw", published_adamw),
+        ("sgd", published_sgd),
+        ("row_adam", published_adam),
+        ("row_adamw", published_adamw),
+        ("row_adagrad", published_adagrad),
+        ("row_sgd", published_sgd),
+    ],
 )
 def test_updates_follow_the_published_formula(name, truth):
     student = Student()

@@ -13,6 +13,7 @@ PAIRS = [
     (RowSGD, torch.optim.SGD, {"lr": 0.1}, {}),
     (RowSGD, torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.1}, {}),
     (RowAdagrad, torch.optim.Adagrad, {"lr": 0.1}, {}),
+    (RowAdagrad, torch.optim.Adagrad, {"lr": 0.1, "weight_decay": 0.1}, {}),
     (RowAdam, torch.optim.Adam, {"lr": 0.1, "betas": (0.8, 0.95)}, {}),
     (RowAdam, torch.optim.Adam, {"lr": 0.1, "weight_decay": 0.1}, {}),
     (RowAdam, torch.optim.AdamW, {"lr": 0.1, "weight_decay": 0.1}, {"decoupled": True}),

@@ -96,6 +96,21 @@ def test_the_method_sees_the_batch_the_counters_and_the_same_base_loss():
     assert again == float(values["base"])
 
 
+def test_the_base_loss_is_reduced_as_configured():
+    rows = batch()
+    whole, mean = (float(train_step(learner(reduction=r), rows, epoch=0, step=0)["base"]) for r in ("sum", "mean"))
+    assert mean == pytest.approx(whole / len(rows), rel=1e-6)
+
+
+def test_a_models_own_loss_is_told_the_epoch_and_the_step(monkeypatch):
+    # What it draws by them would else be the same in every step.
+    parts, told = learner(), []
+    real = parts.student.row_losses
+    monkeypatch.setattr(parts.student, "row_losses", lambda *given, **at: told.append(at) or real(*given, **at))
+    train_step(parts, batch(), epoch=3, step=41)
+    assert told == [{"epoch": 3, "step": 41}]
+
+
 def test_no_value_is_read_from_the_device(monkeypatch):
     for name in ("item", "cpu", "tolist", "__bool__", "__float__", "__int__", "nonzero"):
         monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name: pytest.fail(f"host sync: {name}"))
