@@ -32,8 +32,8 @@ TEACHER = "teacher"
 _SHARED = ("name", "data", "teacher", "teacher_files", "student", "evaluation")
 """Parts of a study that all its runs have in common and that may not change within a folder."""
 
-_COST_ONLY = ("device", "checkpoint_every", "keep_every", "memory_budget_mb")
-"""Options that never change a result, wherever they stand."""
+_COST_ONLY = ("device", "checkpoint_every", "memory_budget_mb")
+"""Options that never change a result, wherever they stand. The states that a teacher keeps are what HetComp learns."""
 
 
 @dataclass(frozen=True, kw_only=True)

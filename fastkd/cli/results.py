@@ -139,14 +139,23 @@ def _student_values(
         values |= {"loss_shares": loss_shares(first), "order_kept": order_kept(first)}
     if student.name != PLAIN and plain is not None:
         if teacher is not None:
-            values["recovered"] = {m: _recovered(m, teacher, plain, summaries[m].mean) for m in metrics}
+            values["recovered"] = {m: _recovered(m, teacher, plain, student) for m in metrics}
         values["against_plain"] = {metric: dataclasses.asdict(test) for metric, test in tests.items()}
     return values
 
 
-def _recovered(metric: str, teacher: RunRecord, plain: Student, mean: float) -> float | None:
+def _recovered(metric: str, teacher: RunRecord, plain: Student, student: Student) -> float | None:
     top = teacher.metrics.get(metric)
-    return recovered_share(math.nan if top is None else top, _summary(plain, metric).mean, mean).share
+    return recovered_share(math.nan if top is None else top, *_matched(metric, plain, student)).share
+
+
+def _matched(metric: str, plain: Student, student: Student) -> tuple[float, float]:
+    """Return the means of the plain student and of another over the seeds that both have, NaN without any."""
+    common = plain.runs.keys() & student.runs.keys()
+    if not common:
+        return math.nan, math.nan
+    both = [dataclasses.replace(s, runs={seed: s.runs[seed] for seed in sorted(common)}) for s in (plain, student)]
+    return _summary(both[0], metric).mean, _summary(both[1], metric).mean
 
 
 def _report(
@@ -161,8 +170,12 @@ def _report(
     lead = lead_metric(config)
     adjusted = holm({name: by_metric[lead].p_value for name, by_metric in tests.items()})
     rows = [dataclasses.replace(_teacher_row(config, teacher, folder), versus_plain=gap)] if teacher else []
+    plain = next((s for s in students if s.name == PLAIN), None)
+    unlike: list[str] = []
     for student in students:
         row = _student_row(config, student)
+        if plain is not None and student.runs.keys() != plain.runs.keys():
+            row, unlike = dataclasses.replace(row, matched=_matched(lead, plain, student)), [*unlike, student.name]
         if student.name in tests:
             row = dataclasses.replace(row, versus_plain=tests[student.name][lead], p_adjusted=adjusted[student.name])
         rows.append(row)
@@ -175,8 +188,15 @@ def _report(
         curve_metric=config.student.training.monitor,
         facts=_facts(config, teacher, students, facts),
         published_source=config.published.source if config.published else "",
-        notes=(config.published.protocol,) if config.published else (),
+        notes=(*((config.published.protocol,) if config.published else ()), *_seed_notes(unlike)),
     )
+
+
+def _seed_notes(unlike: Sequence[str]) -> tuple[str, ...]:
+    if not unlike:
+        return ()
+    named = ", ".join(unlike)
+    return (f"Seeds of {named} are not those of the plain student: beside it stand the means of the seeds both have.",)
 
 
 def _facts(

@@ -129,7 +129,7 @@ def _train(run: Run, room: Room, model: Recommender, method: Method | None, teac
             callbacks=(TrainingProgress(counter, run.training, room.display.counter),),
         )
         if method is not None and teacher is not None:
-            for remark in method.remarks(teacher):
+            for remark in method.remarks(teacher, room.dataset.train):
                 room.display.say(f"{run.label}: {remark}")
             _announce(method.outlook(teacher, model, room.dataset.train, device=trainer.device.type), run, room)
         return trainer.fit(resume="auto")

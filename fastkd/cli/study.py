@@ -28,7 +28,7 @@ from fastkd.data import Dataset, dataset_summary, is_store, load_dataset, open_s
 from fastkd.evaluation import evaluate
 from fastkd.models import Tables, Teacher
 from fastkd.presets import PLAIN, StudyConfig
-from fastkd.training.signals import TrainingInterrupted
+from fastkd.training.signals import TrainingInterrupted, interrupt_on_terminate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def run_study(
     display = display or Display()
     config = open_study(_with_seeds(config, selection), folder)
     try:
-        with display:
+        with interrupt_on_terminate(), display:
             dataset = prepare_data(config, folder, display)
             room = Room(dataset, config.evaluation, display)
             write_facts(config, folder, dataset)

@@ -95,9 +95,9 @@ class Combined(Method):
         found = [part.outlook(teacher, student, train, device=device) for part in self.parts.values()]
         return max((o for o in found if o is not None), key=lambda o: o.seconds, default=None)
 
-    def remarks(self, teacher: Teacher) -> tuple[str, ...]:
+    def remarks(self, teacher: Teacher, train: Interactions) -> tuple[str, ...]:
         """Return the parts' remarks."""
-        return tuple(f"{name}: {text}" for name, part in self.parts.items() for text in part.remarks(teacher))
+        return tuple(f"{name}: {text}" for name, part in self.parts.items() for text in part.remarks(teacher, train))
 
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:
         """Prepare each part; a teacher must do for all."""

@@ -144,15 +144,22 @@ class HetComp(Method):
         """Return whether the base loss trains the student too."""
         return self.config.use_base_loss
 
-    def remarks(self, teacher: Teacher) -> tuple[str, ...]:
-        """Say which teachers have kept fewer states than are asked for."""
+    def remarks(self, teacher: Teacher, train: Interactions) -> tuple[str, ...]:
+        """Say which teachers have kept fewer states than are asked for, and whether a list leaves nothing behind it."""
         counts = [len(member.checkpoints) for member in teacher.members]
+        most = int((train.num_items - np.diff(train.indptr)).max(initial=0))
+        behind = (
+            f"ranked={self.config.ranked} takes all items that a user has left, at most {most}: none stands behind, "
+            "and the early loss is 0. A smaller ranked would work",
+        )
+        short = behind if self.config.ranked >= most else ()
         if min(counts) >= self.config.states:
-            return ()
+            return short
         kept = ", ".join(map(str, counts)) + (": no easy targets to begin with" if max(counts) == 1 else "")
         return (
             f"hetcomp asks for {self.config.states} states of each teacher, there are {kept}. "
             "Keep more with teacher.training.keep_every=EPOCHS, or give a folder of checkpoints as --teacher",
+            *short,
         )
 
     def prepare(self, teacher: Teacher, student: Recommender, train: Interactions, *, epochs: int) -> None:

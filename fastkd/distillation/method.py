@@ -108,7 +108,7 @@ class Method(ABC):
         """
         return None
 
-    def remarks(self, teacher: Teacher) -> tuple[str, ...]:
+    def remarks(self, teacher: Teacher, train: Interactions) -> tuple[str, ...]:
         """Return what a user should know about learning from this teacher; may be asked before ``prepare``."""
         return ()
 

@@ -102,7 +102,7 @@ class PRMKD(Method):
         memory += held(at.users, config.listed)
         return Cost(prepare=prepare, refresh=made, every=config.update, step=step, memory=memory)
 
-    def remarks(self, teacher: Teacher) -> tuple[str, ...]:
+    def remarks(self, teacher: Teacher, train: Interactions) -> tuple[str, ...]:
         """Say which teachers are lists, whose confidence shows only if training items are listed too."""
         lists = [n for n, m in enumerate(teacher.members, 1) if isinstance(m.checkpoints[-1], ListTeacher)]
         if not lists or len(teacher.members) == 1 or self.config.confidence == 0:

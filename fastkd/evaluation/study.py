@@ -52,7 +52,9 @@ class StudyRow:
     ``role``: ``"teacher"``, ``"student"`` (trained without a teacher) or ``"distilled"``. ``group`` joins a
     teacher with its students when a study holds several. ``metrics``: ``"ndcg@10"`` -> summary over seeds.
     ``rank_milliseconds``: one evaluation sweep; ``users_per_second``: its throughput. ``versus_plain``: test
-    of this row against the plain student, with ``p_adjusted`` (Holm) over the study's comparisons.
+    of this row against the plain student, with ``p_adjusted`` (Holm) over the study's comparisons. ``matched``: means
+    of the leading metric of the plain student and of this row over the seeds that both have, where one has others too
+    (NaN without a common one); None where their seeds are the same.
     """
 
     name: str
@@ -72,6 +74,7 @@ class StudyRow:
     versus_plain: PairedTest | None = None
     p_adjusted: float | None = None
     tuned: Tuned | None = None
+    matched: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,12 @@ class StudyReport:
         gap = teacher.versus_plain
         if gap is not None and gap.p_value >= self.alpha:
             return Recovered(None, f"the teacher is not shown to differ from the plain student (p = {gap.p_value:.2g})")
-        return recovered_share(*(r.metrics[self.metric].mean for r in (teacher, student, row)))
+        plain, own = self.beside_plain(row, student)
+        return recovered_share(teacher.metrics[self.metric].mean, plain, own)
+
+    def beside_plain(self, row: StudyRow, plain: StudyRow) -> tuple[float, float]:
+        """Return the leading metric of the plain student and of ``row``, means over the same seeds."""
+        return row.matched or (plain.metrics[self.metric].mean, row.metrics[self.metric].mean)
 
     def best(self, group: str) -> StudyRow | None:
         """Return the distilled row with the highest leading metric (the first among equals), or None."""

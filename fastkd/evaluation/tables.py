@@ -169,9 +169,12 @@ def _best_students(report: StudyReport, names: Sequence[str]) -> set[tuple[int, 
 def change(report: StudyReport, row: StudyRow) -> str:
     """Return the relative change of the leading metric against the plain student, such as ``+12.3 %``."""
     plain = report.of_role(row.group, "student")
-    if plain is None or row is plain or plain.metrics[report.metric].mean == 0.0:
+    if plain is None or row is plain:
         return MISSING
-    ratio = row.metrics[report.metric].mean / plain.metrics[report.metric].mean - 1.0
+    before, after = report.beside_plain(row, plain)
+    if before == 0.0:
+        return MISSING
+    ratio = after / before - 1.0
     return f"{100.0 * ratio:+.1f} %".replace("-", _MINUS) if math.isfinite(ratio) else MISSING
 
 

@@ -69,6 +69,12 @@ def build_model(
     (``dataset.sequences``); sequential models need them.
     """
     seeds = seeds if isinstance(seeds, Seeds) else Seeds(seeds)
+    model = _built(config, train, seeds, sequences)
+    model.built_from = {"model": model_mapping(config), "seed": seeds.root}
+    return model
+
+
+def _built(config: ModelConfig, train: Interactions, seeds: Seeds, sequences: UserSequences | None) -> Recommender:
     builder = MODELS.get(config.name)
     if not isinstance(builder, FromSequences):
         return builder(config, train, seeds)

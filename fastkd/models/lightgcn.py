@@ -5,6 +5,8 @@ He et al., "LightGCN: simplifying and powering graph convolution network for rec
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -47,6 +49,10 @@ class LightGCN(Recommender):
             BipartiteGraph(train),
             config.layers,
         )
+
+    def options(self) -> dict[str, Any]:
+        """Return the number of layers, which no parameter shows."""
+        return {"layers": self.layers}
 
     def tables(self) -> Tables:
         """Return the propagated vectors: ``layers`` sparse products forward, as many backward."""

@@ -90,6 +90,9 @@ class Recommender(nn.Module, ABC):
     batch_by_user: bool = False
     """Whether a batch should hold the rows of a user together, for models that read a user's whole sequence."""
 
+    built_from: Mapping[str, Any] | None = None
+    """What ``build_model`` made this of: its configuration and the seed of its first weights, as plain values."""
+
     @abstractmethod
     def tables(self) -> Tables:
         """Return all user and item vectors, differentiable; one propagation for graph models."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,8 +63,7 @@ class Stratified:
 
     ``strata``: how many, of equal size by popularity, 0 the coldest; or int[num_items], the stratum of each item.
     ``shares``: of each stratum, summing to 1; None: equal. A stratum of which a user has nothing left gives its share
-    to
-    the others, in proportion.
+    to the others, in proportion.
     """
 
     strata: Any = 4
@@ -86,12 +86,10 @@ class Stratified:
 class Hard:
     """Of ``candidates`` uniform draws, the one that scores best (equal scores: the lower id; NaN is the lowest).
 
-    ``scores``: a pair of float32 tables ``(user vectors [num_users, d], item vectors [num_items, d])``, numpy or
-    torch on the
-    CPU, read in place at each call, whose inner product is the score; or a function ``scores(users[B], items[B, m]) ->
-    float[B, m]``, called once per batch. Zhang et al., "Optimizing top-n collaborative filtering via dynamic negative
-    item
-    sampling" (SIGIR 2013).
+    ``scores``: a pair of float32 tables ``(user vectors [num_users, d], item vectors [num_items, d])``, numpy or torch
+    on the CPU, read in place at each call, whose inner product is the score; or a function ``scores(users[B],
+    items[B, m]) -> float[B, m]``, called once per batch. Zhang et al., "Optimizing top-n collaborative filtering via
+    dynamic negative item sampling" (SIGIR 2013).
     """
 
     scores: tuple[Any, Any] | Callable[[Any, Any], Any]
@@ -132,6 +130,21 @@ def named(distribution: str | Distribution, alpha: float) -> Distribution:
             f"Known: {', '.join(DISTRIBUTIONS)}"
         )
     return known[distribution]
+
+
+def options_of(distribution: Distribution) -> dict[str, Any]:
+    """Return what decides the draws beside the data and the seed, as plain values; scores of ``Hard`` stay out."""
+    values: dict[str, Any] = {}
+    for field in fields(distribution):
+        value = getattr(distribution, field.name)
+        if field.name == "scores":
+            continue
+        if field.name == "strata" and not isinstance(value, int):
+            value = hashlib.blake2b(np.asarray(value, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
+        elif field.name == "shares" and value is not None:
+            value = [float(share) for share in value]
+        values[field.name] = float(value) if isinstance(value, np.floating) else value
+    return values
 
 
 def _check_alpha(alpha: Any) -> None:

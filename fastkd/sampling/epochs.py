@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fastkd.core import ConfigError, DataError, Interactions, Seeds
 from fastkd.sampling._arrays import count
-from fastkd.sampling.distributions import Distribution
+from fastkd.sampling.distributions import Distribution, options_of
 from fastkd.sampling.prefetch import EpochPrefetcher
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class Epochs:
             "n": self.producer.n,
             "seed": sampler.seeds.root,
             "distribution": sampler.distribution.name,
-            "alpha": getattr(sampler.distribution, "alpha", None),
+            "options": options_of(sampler.distribution),
             "interactions": sampler.interactions.content_hash(),
             "excluded": sampler.excluded.content_hash(),
         }

@@ -76,7 +76,7 @@ def write_checkpoint(root: Path, checkpoint: Checkpoint, *, step: int, names: It
         _write_files(hidden, checkpoint)
         folder = _publish(hidden, root, step)
         for name in names:
-            _point(root / name, folder)
+            point(root / name, folder)
     except OSError as error:
         shutil.rmtree(hidden, ignore_errors=True)
         raise CheckpointError(_write_problem(root, error)) from error
@@ -161,7 +161,7 @@ def _publish(hidden: Path, root: Path, step: int) -> Path:
     return folder
 
 
-def _point(name: Path, folder: Path) -> None:
+def point(name: Path, folder: Path) -> None:
     """Let the link ``name`` point to ``folder`` in one atomic step."""
     if name.is_dir() and not name.is_symlink():  # a run folder that was copied with its links followed
         name.rename(name.with_name(f"step-copied-{secrets.token_hex(4)}"))

@@ -17,7 +17,8 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastkd.core.errors import TrainingError
+from fastkd.core.errors import CheckpointError, TrainingError
+from fastkd.training.checkpoint import MANIFEST, point, read_manifest
 from fastkd.training.result import RESULT
 
 
@@ -45,6 +46,30 @@ class RunFolder:
     def holds_run(self) -> bool:
         """Return whether there is something to resume or to read."""
         return self.last.exists() or (self.path / RESULT).exists()
+
+    def restore_names(self) -> None:
+        """Let ``last`` and ``best`` point again to what they did where a copy of the folder lost its links.
+
+        Raises ``CheckpointError`` where the best checkpoint of the run is not among those that are there.
+        """
+        if self.last.exists():
+            return
+        whole = sorted(path.parent for path in self.checkpoints.glob(f"step-*/{MANIFEST}"))
+        if not whole:
+            return
+        progress = {path: read_manifest(path)["state"]["progress"] for path in whole}
+        last = max(whole, key=lambda path: (progress[path]["step"], progress[path]["epoch"]))
+        wanted = progress[last]["best_epoch"]
+        best = [p for p in whole if progress[p]["epoch"] == (wanted or 0) + 1 and progress[p]["step_in_epoch"] == 0]
+        if wanted is not None and not best:
+            raise CheckpointError(
+                f"{self.checkpoints} has lost its links, and with them its best checkpoint, that of epoch {wanted}: "
+                f"copy the folder again with its links, or use another folder. There are: "
+                f"{', '.join(path.name for path in whole)}"
+            )
+        if wanted is not None:
+            point(self.best, best[-1])
+        point(self.last, last)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

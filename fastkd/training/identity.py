@@ -29,7 +29,8 @@ def identity_of(
 ) -> Identity:
     """Return everything that decides a run's result, as plain values.
 
-    The student's shape enters, not its initial weights: on resume they are replaced anyway.
+    The student's shape and options enter, and of one from ``build_model`` its configuration and seed; not its weights,
+    which a checkpoint replaces: of a student made or changed by hand nothing says what it began with.
     """
     ranking = {k: v for k, v in to_mapping(evaluation).items() if k not in _EVALUATION_COST_ONLY}
     values = {
@@ -47,7 +48,8 @@ def _student(student: Recommender) -> dict[str, Any]:
     shapes = {name: list(parameter.shape) for name, parameter in student.named_parameters()}
     described: dict[str, Any] = {"class": type(student).__qualname__, "parameters": shapes}
     options = dict(student.options())
-    return described | ({"options": options} if options else {})
+    described |= {"options": options} if options else {}
+    return described | ({"built_from": dict(student.built_from)} if student.built_from is not None else {})
 
 
 def _method(method: Method) -> dict[str, Any]:

@@ -101,9 +101,9 @@ class Loop:
             progress.best_epoch = epoch
         progress.epoch, progress.step_in_epoch = epoch + 1, 0
         progress.stopped = self.callbacks.stop_reason()
+        self._keep()  # before the checkpoint: a run resumed from that does not come here again
         if due or improved or progress.stopped is not None or self._checkpoint_due_at_end():
             self._save(best=improved)
-        self._keep()
 
     def _keep(self) -> None:
         """Keep the student's vectors beside its checkpoints, every ``keep_every`` epochs."""

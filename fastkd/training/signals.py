@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -23,6 +25,19 @@ class TrainingInterrupted(FastKDError):  # noqa: N818 - not a failure: the run i
         name = signal.Signals(signum).name
         where = f"resume from {folder}" if folder is not None else "there is no run folder, so its work is lost"
         super().__init__(f"{name} after step {step}: {where}")
+
+
+@contextlib.contextmanager
+def interrupt_on_terminate() -> Iterator[None]:
+    """Let SIGTERM raise ``KeyboardInterrupt``, as Ctrl-C does, within the context and on the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 class StopSignals:

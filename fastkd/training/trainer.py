@@ -102,6 +102,7 @@ class Trainer:
                 return self._train_in(self.folder, resume, signals)
 
     def _train_in(self, folder: RunFolder, resume: Resume, signals: StopSignals) -> TrainResult:
+        folder.restore_names()
         if resume == "never" and folder.holds_run():
             raise TrainingError(
                 f"{folder.path} already holds a run and resume='never'; use another folder or delete it"

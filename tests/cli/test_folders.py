@@ -74,3 +74,12 @@ def test_what_is_no_run_is_named(finished, tmp_path):
         read_run_info(finished)
     with pytest.raises(CheckpointError, match="no such run folder"):
         read_run_info(tmp_path / "absent")
+
+
+def test_the_states_a_teacher_keeps_may_not_change(tmp_path, config):
+    open_study(config, tmp_path)
+    training = dataclasses.replace(config.teacher.training, keep_every=5)
+    with pytest.raises(ConfigError, match=r"teacher\.training\.keep_every"):
+        open_study(
+            dataclasses.replace(config, teacher=dataclasses.replace(config.teacher, training=training)), tmp_path
+        )

@@ -1,4 +1,5 @@
 import json
+import shutil
 import statistics
 
 import pytest
@@ -7,6 +8,7 @@ from fastkd.cli._against_plain import lead_metric
 from fastkd.cli.config import stored_study
 from fastkd.cli.results import collect, read_curve
 from fastkd.core.errors import ConfigError
+from fastkd.evaluation.tables import change
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,22 @@ def test_a_study_without_runs_says_how_to_get_them(finished, tmp_path):
 
 def test_the_leading_metric_is_the_watched_one_if_measured(finished):
     assert lead_metric(stored_study(finished)) == "ndcg@10"
+
+
+def test_shares_and_changes_are_of_the_seeds_that_both_have(finished, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(finished, folder, symlinks=True)
+    more = folder / "students/none/seed7"
+    shutil.copytree(folder / "students/none/seed0", more, symlinks=True)
+    test = json.loads((more / "test.json").read_text())
+    test["metrics"] = {name: 2 * value for name, value in test["metrics"].items()}
+    (more / "test.json").write_text(json.dumps(test | {"seed": 7}))
+    before, after = (collect(stored_study(finished), f) for f in (finished, folder))
+    for name in ("rrd", "de", "bd"):
+        assert after.values["students"][name]["recovered"] == before.values["students"][name]["recovered"]
+    row = {r.name: r for r in after.report.rows}["rrd"]
+    assert change(after.report, row) == change(before.report, {r.name: r for r in before.report.rows}["rrd"])
+    assert "Seeds of rrd, de, bd are not those of the plain student" in " ".join(after.report.notes)
+    shutil.move(folder / "students/none/seed0", folder / "students/none/seed9")
+    alone = collect(stored_study(finished), folder)
+    assert alone.values["students"]["rrd"]["recovered"]["ndcg@10"] is None

@@ -1,9 +1,12 @@
 import json
+import os
+import signal
 
 import pytest
 
 from fastkd.cli.config import stored_study
-from fastkd.cli.study import Selection, check_selection, resolved, with_prerequisites
+from fastkd.cli.exits import Interrupted
+from fastkd.cli.study import Selection, check_selection, resolved, run_study, with_prerequisites
 from fastkd.core.config import from_mapping
 from fastkd.core.errors import ConfigError
 from fastkd.presets import StudyConfig
@@ -93,3 +96,10 @@ def test_the_selection_is_checked_and_names_the_nearest(study):
 )
 def test_the_resume_command_does_the_same_part(selection, command, tmp_path):
     assert selection.command(type(tmp_path)("my runs")) == command
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_outside_training_names_the_command_that_goes_on(study, tmp_path, monkeypatch, number):
+    monkeypatch.setattr("fastkd.cli.study.prepare_data", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(Interrupted, match="fastkd distill --folder"):
+        run_study(from_mapping(StudyConfig, study), tmp_path / "study")

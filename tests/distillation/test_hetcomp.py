@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastkd import Interactions, Seeds
+from fastkd import Interactions, Seeds, ops
 from fastkd.core.errors import CheckpointError, ConfigError
 from fastkd.distillation import Shape, build_method
 from fastkd.distillation import hetcomp as module
@@ -130,6 +130,26 @@ class TestHetComp(MethodContract):
             world.method.begin_epoch(epoch, world.student)
         assert world.method._states.all()
 
+    def test_who_has_reached_the_next_state_moves_on(self):
+        world = self.world()
+        method, tables = world.method, world.student.frozen_tables()
+        method._lists[0][1] = ops.rank_topk(tables.users, tables.items, 12, exclude=world.train).ids
+        for epoch in (0, 2):
+            method.begin_epoch(epoch, world.student)
+            assert not method._states.any()
+        assert not method._last.any()
+        method.begin_epoch(4, world.student)
+        assert (method._states == 1).all()
+
+    def test_the_final_loss_orders_a_half_and_a_tenth_of_the_list(self, monkeypatch):
+        seen = []
+        monkeypatch.setattr(module, "final_loss", lambda *given: seen.append(given) or final_loss(*given))
+        world = self.started(ranked=20, list_length=20)
+        world.method._aim(final=True)
+        world.loss(world.batch(np.arange(9)))
+        ((_, targets, _, head),) = seen
+        assert (targets.shape[1], head) == (10, 2)
+
     def test_the_target_is_the_list_of_the_users_state(self):
         world = self.started()
         method = world.method
@@ -140,10 +160,11 @@ class TestHetComp(MethodContract):
             wanted = world.teacher.checkpoints[states[user]].lists(10, world.train).ids[user]
             assert torch.equal(method._targets[user].long(), wanted)
 
-    def test_several_teachers_are_merged_by_importance(self):
+    @pytest.mark.parametrize("decay", [10.0, 1.5])
+    def test_several_teachers_are_merged_by_importance(self, decay):
         data = random_interactions(29, 47, 6)
         first, second = self.teach(data), self.teach(data, "embeddings").checkpoints[1]
-        method = build_method(self.name, {**self.options, "states": 2}, Seeds(0))
+        method = build_method(self.name, {**self.options, "states": 2, "decay": decay}, Seeds(0))
         student = build_model(ModelConfig(dim=3, init_std=0.3), data, Seeds(11))
         group = TeacherGroup([first, second])
         method.prepare(group, student, data, epochs=3)
@@ -154,7 +175,7 @@ class TestHetComp(MethodContract):
             importance = {}
             for list_ in lists:
                 for rank, item in enumerate(list_[user]):
-                    importance[item] = importance.get(item, 0.0) + np.exp(-rank / 10)
+                    importance[item] = importance.get(item, 0.0) + np.exp(-rank / decay)
             wanted = sorted(importance, key=lambda i: (-round(importance[i], 12), i))[:10]
             assert method._targets[user].tolist() == wanted
 
@@ -204,13 +225,22 @@ class TestHetComp(MethodContract):
 
     def test_a_teacher_without_a_past_is_remarked_on(self):
         world = self.world()
-        assert world.method.remarks(world.teacher) == ()
+        assert world.method.remarks(world.teacher, world.train) == ()
         alone = self.teach(world.train).checkpoints[-1]
-        (said,) = world.method.remarks(alone)
+        (said,) = world.method.remarks(alone, world.train)
         assert "hetcomp asks for 3 states of each teacher, there are 1: no easy targets" in said
         assert "teacher.training.keep_every=EPOCHS" in said
-        (said,) = build_method("hetcomp", {"states": 4}, Seeds(0)).remarks(TeacherGroup([world.teacher, alone]))
+        (said,) = build_method("hetcomp", {"states": 4, "ranked": 5}, Seeds(0)).remarks(
+            TeacherGroup([world.teacher, alone]), world.train
+        )
         assert "there are 3, 1. Keep more" in said
+
+    def test_a_list_that_leaves_nothing_behind_it_is_remarked_on(self):
+        train = self.world().train
+        most, teacher = int((train.num_items - np.diff(train.indptr)).max()), self.teach(train)
+        assert build_method("hetcomp", {"states": 3, "ranked": most - 1}, Seeds(0)).remarks(teacher, train) == ()
+        (said,) = build_method("hetcomp", {"states": 3, "ranked": most}, Seeds(0)).remarks(teacher, train)
+        assert f"ranked={most} takes all items that a user has left, at most {most}" in said
 
     def test_cost_grows_with_states_and_catalogue(self):
         at = Shape(users=1000, items=5000, dim=8, teacher_dim=16, batch=64, interactions=9000)

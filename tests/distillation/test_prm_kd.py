@@ -73,15 +73,20 @@ class TestPRMKD(_Contract):
             assert not set(row[2:]) & taken
         first = world.method._ids.clone()
         world.method.begin_epoch(1, world.student)
-        assert not torch.equal(world.method._ids, first)
+        for drawn in (slice(2), slice(2, None)):
+            assert not torch.equal(world.method._ids[:, drawn], first[:, drawn])
 
     def test_popular_items_are_drawn_more_often(self):
         # Item 0 has 20 users, the others one each.
         users = [*range(20), *range(20, 40)]
         items = [0] * 20 + list(range(1, 21))
         train = Interactions.from_pairs(users, items, num_users=40, num_items=21)
-        drawn = self.started(train=train, drawn=1).method._ids[20:, 2]
-        assert (drawn == 0).sum() >= 5  # expected: 20/39 of 20, 10 with standard deviation 2.2
+        world, found = self.world(train=train, drawn=1), []
+        for epoch in range(40):
+            world.method.begin_epoch(epoch, world.student)
+            found.append((world.method._ids[20:, 2] == 0).float().mean().item())
+        # 800 draws: a standard deviation of 0.018.
+        assert np.mean(found) == pytest.approx(20 / 39, abs=0.07)
 
     def test_draws_stay_for_a_window(self):
         world = self.started(update=3)
@@ -169,12 +174,31 @@ def test_teachers_of_all_kinds_at_once(tmp_path, listed):
     assert np.isfinite(world.fit(world.optimizer(), range(2))).all()
 
 
+def test_every_option_of_the_mixture_reaches_it():
+    train = random_interactions(29, 47, 6)
+    models = (build_model(ModelConfig(dim=8, init_std=0.6), train, Seeds(seed)) for seed in (7, 8))
+    group = TeacherGroup([ModelTeacher(model) for model in models])
+
+    def weights(**options):
+        return TestPRMKD().started(train=train, teacher=group, **options).method.teacher_weights
+
+    even = torch.full((29, 2), 0.5)
+    assert torch.equal(weights(confidence=0.0, consistency=0.0), even)
+    torch.testing.assert_close(weights(confidence=0.0, consistency=0.0, priors=[3.0, 1.0])[:, 1], even[:, 0] / 2)
+    usual = weights()
+    for name, value in (("confidence", 2.0), ("standardise", False), ("teacher_temperatures", [1.0, 3.0])):
+        assert not torch.allclose(weights(**{name: value}), usual), name
+    apart = {"confidence": 0.0, "priors": [3.0, 1.0]}
+    assert not torch.allclose(weights(**apart, consistency=0.0), weights(**apart))
+
+
 def test_lists_are_remarked_on(tmp_path):
-    group = TeacherGroup(several(random_interactions(29, 47, 6), tmp_path))
-    (said,) = build_method("prm_kd", {}, Seeds(0)).remarks(group)
+    train = random_interactions(29, 47, 6)
+    group = TeacherGroup(several(train, tmp_path))
+    (said,) = build_method("prm_kd", {}, Seeds(0)).remarks(group, train)
     assert "teacher 3 of 4 is one of lists" in said
-    assert build_method("prm_kd", {"confidence": 0}, Seeds(0)).remarks(group) == ()
-    assert build_method("prm_kd", {}, Seeds(0)).remarks(group.members[2]) == ()
+    assert build_method("prm_kd", {"confidence": 0}, Seeds(0)).remarks(group, train) == ()
+    assert build_method("prm_kd", {}, Seeds(0)).remarks(group.members[2], train) == ()
 
 
 def test_the_sure_and_the_agreeing_are_heard_more():

@@ -1,5 +1,6 @@
 import gc
 import itertools
+import json
 import threading
 import traceback
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from fastkd.core import ConfigError, DataError, Interactions, Seeds
 from fastkd.sampling import NegativeSampler
-from fastkd.sampling.distributions import Hard
+from fastkd.sampling.distributions import Hard, Mixed, Popularity, Stratified
 from fastkd.sampling.epochs import EpochProducer, Epochs
 
 TABLE = Interactions.from_pairs([0, 0, 1, 2, 2, 2, 4], [3, 5, 1, 0, 2, 4, 5], num_users=6, num_items=7)
@@ -29,6 +30,10 @@ def epochs(table=TABLE, n=2, batch_size=3, backend="auto", **options):
 
 def listed(batches):
     return [(b.epoch, *(getattr(b, f).tolist() for f in FIELDS)) for b in batches]
+
+
+def _flat(users, items):
+    return np.zeros(items.shape, dtype=np.float32)
 
 
 def no_threads():
@@ -167,6 +172,23 @@ def test_a_position_of_other_data_or_options_is_refused():
         epochs().load_state_dict({k: v for k, v in state.items() if k != "seed"})
     with pytest.raises(DataError, match=r"batch must be in \[0, 3\], got 9"):
         epochs().load_state_dict(state | {"batch": 9})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Mixed(share=0.1), Mixed(share=0.9)),
+        (Popularity(0.5), Popularity(0.75)),
+        (Stratified(2), Stratified(2, (0.9, 0.1))),
+        (Stratified(np.array([0, 1, 0, 1, 0, 1, 0])), Stratified(np.array([1, 0, 0, 1, 0, 1, 0]))),
+        (Hard(_flat, 4), Hard(_flat, 8)),
+    ],
+)
+def test_a_position_under_another_law_is_refused(one, other):
+    state = sampler(distribution=one).epochs(3, 2).state_dict()
+    sampler(distribution=one).epochs(3, 2).load_state_dict(json.loads(json.dumps(state)))
+    with pytest.raises(ConfigError, match="options="):
+        sampler(distribution=other).epochs(3, 2).load_state_dict(state)
 
 
 def test_no_thread_is_left_however_it_ends():

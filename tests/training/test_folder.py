@@ -1,9 +1,13 @@
+import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
+from tiny_run import tiny_trainer
 
-from fastkd.core import TrainingError
+from fastkd.core import CheckpointError, TrainingError
+from fastkd.training import Callback
 from fastkd.training.folder import RunFolder
 
 HOLDER = """
@@ -44,3 +48,42 @@ def test_what_counts_as_a_run(tmp_path):
     assert folder.outcome() == folder.last
     folder.best.mkdir()
     assert folder.outcome() == folder.best
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_copy_without_links_goes_on_where_the_run_was(tmp_path, finished):
+    class Stops(Callback):
+        def on_epoch_start(self, epoch):
+            if epoch == 4 and not finished:
+                raise KeyboardInterrupt
+
+    whole = tiny_trainer(tmp_path / "whole", epochs=6)
+    result = whole.fit()
+    first = tiny_trainer(tmp_path / "run", epochs=6, callbacks=(Stops(),))
+    if finished:
+        first.fit()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            first.fit()
+    folder = RunFolder(tmp_path / "run")
+    names = {link: link.resolve().name for link in (folder.best, folder.last)}
+    for link in names:
+        link.unlink()
+    again = tiny_trainer(tmp_path / "run", epochs=6)
+    assert again.fit("must").best_metrics == result.best_metrics
+    assert torch.equal(again.student.items, whole.student.items)
+    if finished:
+        assert {link: link.resolve().name for link in names} == names
+
+
+def test_a_copy_that_lost_its_best_checkpoint_is_refused(tmp_path):
+    tiny_trainer(tmp_path, epochs=6).fit()
+    folder = RunFolder(tmp_path)
+    best = folder.best.resolve()
+    if best == folder.last.resolve():
+        pytest.skip("the last epoch was the best")
+    folder.best.unlink()
+    folder.last.unlink()
+    shutil.rmtree(best)
+    with pytest.raises(CheckpointError, match="lost its links, and with them its best checkpoint, that of epoch"):
+        tiny_trainer(tmp_path, epochs=6).fit()

@@ -5,7 +5,10 @@ import tiny_run
 from tiny_run import FakeConfig, FakeMethod, TinyStudent, TinyTeacher, tiny_config, tiny_data
 
 from fastkd.core import Seeds
+from fastkd.core.errors import CheckpointError
 from fastkd.evaluation import EvalConfig
+from fastkd.models import ModelConfig, build_model
+from fastkd.training import Trainer
 from fastkd.training.identity import identity_of
 
 
@@ -57,3 +60,31 @@ def test_whatever_does_not_stays_out():
 
 def test_other_data_is_seen():
     assert identity(data=tiny_data(1)).data_hash != identity().data_hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"layers": 3}, {"init_std": 0.3}, {"seed": 1}, {"name": "bpr_mf"}, {"dim": 5}],
+    ids=lambda c: next(iter(c)),
+)
+def test_a_built_students_configuration_and_seed_enter(change):
+    def built(seed=0, **values):
+        config = ModelConfig(**{"name": "lightgcn", "dim": 4, "layers": 2} | values)
+        return identity(student=build_model(config, tiny_data().train, Seeds(seed)))
+
+    assert built() == built()
+    assert built(**change).config_hash != built().config_hash
+
+
+def test_a_run_of_fewer_layers_is_not_taken_for_one_of_more(tmp_path):
+    data = tiny_data()
+
+    def fit(layers):
+        student = build_model(ModelConfig(name="lightgcn", dim=4, layers=layers), data.train, Seeds(0))
+        return Trainer(
+            student, data, None, tiny_config(epochs=1), evaluation=tiny_run.EVALUATION, folder=tmp_path
+        ).fit()
+
+    fit(1)
+    with pytest.raises(CheckpointError, match=r"layers"):
+        fit(3)

@@ -7,7 +7,7 @@ import pytest
 
 from fastkd.core import FastKDError
 from fastkd.training import TrainingInterrupted
-from fastkd.training.signals import StopSignals
+from fastkd.training.signals import StopSignals, interrupt_on_terminate
 
 
 @pytest.mark.parametrize("number", StopSignals.SIGNALS)
@@ -57,3 +57,10 @@ def test_the_exception_says_where_to_go_on():
     assert (error.folder, error.signum, error.step) == (Path("runs/a"), signal.SIGTERM, 12)
     assert str(error) == "SIGTERM after step 12: resume from runs/a"
     assert "no run folder" in str(TrainingInterrupted(None, signal.SIGINT, 3))
+
+
+def test_sigterm_interrupts_where_asked_to_and_only_there():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupt_on_terminate():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

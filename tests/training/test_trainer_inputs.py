@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_run import EVALUATION, TinyStudent, TinyTeacher, tiny_config, tiny_data
+from tiny_run import EVALUATION, FakeMethod, TinyStudent, TinyTeacher, tiny_config, tiny_data, tiny_trainer
 
 from fastkd.core import FastKDWarning, Seeds
 from fastkd.distillation import build_method
@@ -19,6 +19,20 @@ def test_a_model_or_its_tables_may_teach():
         Trainer(student, data, method, tiny_config(epochs=1), teacher=teacher, evaluation=EVALUATION).fit()
         weights.append(student.items.detach())
     assert all(torch.equal(w, weights[0]) for w in weights)
+
+
+def test_a_method_is_told_what_it_learns_from_and_for_how_long(tmp_path):
+    # The planned length: schedules are laid out over it.
+    told = []
+
+    class Told(FakeMethod):
+        def prepare(self, teacher, student, train, *, epochs):
+            told.append((teacher, student, train, epochs))
+            super().prepare(teacher, student, train, epochs=epochs)
+
+    trainer = tiny_trainer(tmp_path, method=Told(), epochs=3)
+    trainer.fit()
+    assert told == [(trainer.teacher, trainer.student, trainer.data.train, 3)]
 
 
 def test_what_cannot_teach_or_is_no_method_is_named():
