@@ -18,6 +18,7 @@ from fastkd.data.config import DataConfig
 from fastkd.data.dataset import Dataset, IdMap
 from fastkd.data.filters import deduplicate, k_core, threshold, times_of
 from fastkd.data.log import IdColumn, InteractionLog
+from fastkd.data.parts import warn_of_discarded_parts, warn_of_shared_pairs
 from fastkd.data.readers import read_interactions, resolve
 from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences, build_sequences
@@ -100,6 +101,7 @@ def prepare_log(config: DataConfig, *, source: Any = None) -> PreparedLog:
     if source is None and config.path is None:
         raise ConfigError("nothing to load: give path, synthetic or store")
     log = read_interactions(config.path if source is None else source, options=config.read_options())
+    warn_of_discarded_parts(log, config.split)
     rows, left_out = _filtered(log, config)
     name = config.name or (config.path.name.split(".")[0] if config.path else "data")
     numbered = _numbered(rows, np.zeros(len(rows), dtype=np.int8), config, name)
@@ -137,10 +139,17 @@ def _labelled(log: InteractionLog, config: DataConfig) -> InteractionLog:
     return log.take(labelled)
 
 
+def _deduplicated(log: InteractionLog, config: DataConfig) -> InteractionLog:
+    kept = deduplicate(log, keep=config.duplicates)
+    if config.split == "column" and len(kept) < len(log):
+        warn_of_shared_pairs(log, config.duplicates)
+    return kept
+
+
 _FILTERS: dict[str, Callable[[InteractionLog, DataConfig], InteractionLog]] = {
     "unlabelled": _labelled,
     "min_rating": lambda log, of: log if of.min_rating is None else threshold(log, of.min_rating),
-    "duplicates": lambda log, of: deduplicate(log, keep=of.duplicates),
+    "duplicates": _deduplicated,
     "core": lambda log, of: k_core(log, user_core=of.user_core, item_core=of.item_core),
 }
 

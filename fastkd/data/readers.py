@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from fastkd.core.errors import DataError, did_you_mean
 from fastkd.data.columns import LogBuilder, choose_columns
 from fastkd.data.log import Format, IdColumn, InteractionLog, ReadOptions, ways_to_set
+from fastkd.data.parts import extension, find_parts, join_parts
 from fastkd.data.text import looks_like_adjacency, read_adjacency, read_delimited
 
 EXTENSIONS: dict[str, Format] = {
@@ -27,7 +28,6 @@ EXTENSIONS: dict[str, Format] = {
     ".inter": "inter",
     ".npz": "npz",
 }
-PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 
 
 def read_interactions(source: Any, *, options: ReadOptions | None = None) -> InteractionLog:
@@ -76,10 +76,7 @@ def resolve(source: str | os.PathLike[str]) -> Path:
 
 
 def _format_of(path: Path) -> Format:
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] in (".gz", ".bz2"):
-        suffixes.pop()
-    suffix = suffixes[-1] if suffixes else ""
+    suffix = extension(path)
     if suffix == ".txt":
         return "adjacency" if looks_like_adjacency(str(path)) else "csv"
     if suffix not in EXTENSIONS:
@@ -146,36 +143,6 @@ def _read_npz(path: str) -> InteractionLog:
 
 def _read_folder(folder: Path, options: ReadOptions) -> InteractionLog:
     """Read ``train.*``, ``valid.*`` and ``test.*`` of a folder; the file name becomes the split label."""
-    files = {
-        PARTS[p.name.split(".")[0]]: p
-        for p in sorted(folder.iterdir())
-        if p.name.split(".")[0] in PARTS and p.is_file()
-    }
-    if "train" not in files:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:20]) or "nothing"
-        raise DataError(f"{folder}: no train.* file (with optional valid.* and test.*) in the folder; found: {found}")
+    files = find_parts(folder, [*EXTENSIONS, ".txt"], any_extension=options.format != "auto")
     options = replace(options, split=None)
-    logs = {part: read_interactions(path, options=options) for part, path in files.items()}
-    split = np.repeat(np.arange(len(logs)), [len(log) for log in logs.values()])
-    names = np.array(sorted(logs))
-    codes = np.array([sorted(logs).index(part) for part in logs], dtype=np.int64)[split]
-    parts = list(logs.values())
-    return InteractionLog(
-        _join([log.users for log in parts]),
-        _join([log.items for log in parts]),
-        _stack([log.rating for log in parts]),
-        _stack([log.time for log in parts]),
-        IdColumn(codes, names),
-        str(folder),
-        columns={role: name for role, name in parts[0].columns.items() if all(role in log.columns for log in parts)},
-    )
-
-
-def _join(columns: list[IdColumn]) -> IdColumn:
-    if all(column.names is None for column in columns):
-        return IdColumn(np.concatenate([column.codes for column in columns]))
-    return IdColumn.from_values(np.concatenate([column.values.astype(str) for column in columns]))
-
-
-def _stack(columns: list[Any]) -> Any:
-    return None if any(column is None for column in columns) else np.concatenate(columns)
+    return join_parts({part: read_interactions(path, options=options) for part, path in files.items()}, str(folder))
