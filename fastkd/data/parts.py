@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastkd.core.errors import DataError, FastKDWarning
 from fastkd.data.log import IdColumn, InteractionLog
@@ -68,12 +69,30 @@ def join_parts(logs: Mapping[str, InteractionLog], source: str) -> InteractionLo
         _join([log.users for log in parts]),
         _join([log.items for log in parts]),
         _stack([log.rating for log in parts]),
-        _stack([log.time for log in parts]),
+        _times(logs),
         IdColumn(codes.astype(np.int64), names),
         source,
         (max(s[0] for s in shapes), max(s[1] for s in shapes)) if len(shapes) == len(parts) else None,
         {role: name for role, name in parts[0].columns.items() if all(role in log.columns for log in parts)},
+        parts[0].unread,
+        any(log.dated for log in parts),
     )
+
+
+def _times(logs: Mapping[str, InteractionLog]) -> NDArray[Any] | None:
+    """Return the times of all parts; dates in one and plain numbers in another are refused."""
+    times = [log.time for log in logs.values() if log.time is not None]
+    if len(times) < len(logs):
+        return None
+    held = {part: log for part, log in logs.items() if log.time is not None and not np.isnan(log.time).all()}
+    dated = [part for part, log in held.items() if log.dated]
+    plain = [part for part in held if part not in dated]
+    if dated and plain:
+        raise DataError(
+            f"{held[plain[0]].source} holds times as numbers, {held[dated[0]].source} as dates; write all alike, or "
+            "read none with time_column=''"
+        )
+    return np.concatenate(times)
 
 
 def _join(columns: list[IdColumn]) -> IdColumn:

@@ -88,8 +88,9 @@ def _format_of(path: Path) -> Format:
 def _read_parquet(path: str, options: ReadOptions) -> InteractionLog:
     try:
         with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
-            roles = choose_columns(file.schema_arrow.names, options, path)
-            builder = LogBuilder(roles, path, options, text=False)
+            found = file.schema_arrow.names
+            roles = choose_columns(found, options, path)
+            builder = LogBuilder(roles, path, options, text=False, found=found)
             for batch in file.iter_batches(batch_size=1 << 20, columns=list(dict.fromkeys(roles.values()))):
                 builder.add(batch)
     except DataError:
@@ -102,13 +103,15 @@ def _read_parquet(path: str, options: ReadOptions) -> InteractionLog:
 def _read_frame(frame: Any, options: ReadOptions) -> InteractionLog:
     """Read anything with ``columns`` and the Arrow stream protocol; only the used columns are converted."""
     source = f"{type(frame).__module__.split('.')[0]} {type(frame).__name__}"
-    found = getattr(frame, "column_names", None) or getattr(frame, "columns", None)
+    found = getattr(frame, "column_names", None)
+    found = getattr(frame, "columns", None) if found is None else found
     if found is None or not hasattr(frame, "__arrow_c_stream__"):
         raise DataError(f"cannot read {type(frame).__name__}; expected a path, or a pandas, polars or Arrow table")
+    keys = {str(name): name for name in found}  # pandas names columns by numbers too
     names = [str(name) for name in found]
     roles = choose_columns(names, options, source)
-    wanted = list(dict.fromkeys(roles.values()))
-    builder = LogBuilder(roles, source, options, text=False)
+    wanted = [keys[name] for name in dict.fromkeys(roles.values())]
+    builder = LogBuilder(roles, source, options, text=False, found=names)
     try:
         part = frame.select(wanted) if hasattr(frame, "select") else frame[wanted]
         for batch in pa.RecordBatchReader.from_stream(part):

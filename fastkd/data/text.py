@@ -115,7 +115,7 @@ def read_delimited(path: str, options: ReadOptions, *, inter: bool = False) -> I
     """Read a delimited file into a log; every row has the columns of the first."""
     layout = sniff(path, options, inter=inter)
     roles = choose_columns(layout.columns, options, path)
-    builder = LogBuilder(roles, path, options, text=True)
+    builder = LogBuilder(roles, path, options, text=True, found=layout.columns)
     bad_rows: list[Any] = []
 
     def keep(row: Any) -> str:

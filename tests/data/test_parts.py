@@ -1,4 +1,6 @@
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
@@ -77,3 +79,22 @@ def test_sparse_parts_keep_the_shape_they_state(tmp_path):
     sparse.save_npz(tmp_path / "test.npz", sparse.csr_array(np.eye(4, 7, k=1)))
     data = load_dataset(DataConfig(path=tmp_path, keep_ids=True, split="column", valid_from_train=0))
     assert (data.num_users, data.num_items) == (4, 7)
+
+
+def test_dates_of_any_unit_become_microseconds(tmp_path):
+    days = np.array(["2024-01-01", "2024-01-02"], dtype="datetime64[D]")
+    for part, unit in (("train", "ns"), ("valid", "s"), ("test", "us")):
+        times = pa.array(days.astype("datetime64[s]")).cast(pa.timestamp(unit))
+        pq.write_table(pa.table({"user": [1, 1], "item": [1, 2], "time": times}), tmp_path / f"{part}.parquet")
+    log = read_interactions(tmp_path)
+    assert log.dated
+    assert log.time.tolist() == days.astype("datetime64[us]").astype(int).tolist() * 3
+
+
+def test_numbers_in_one_part_and_dates_in_another_are_refused(tmp_path):
+    head = "user,item,time\n"
+    folder = write(tmp_path / "d", train__csv=head + "1,2,1600000000\n", test__csv=head + "1,4,2020-01-01\n")
+    with pytest.raises(DataError, match=r"train\.csv holds times as numbers, .*test\.csv as dates"):
+        read_interactions(folder)
+    (folder / "test.csv").write_text(head + "1,4,\n")
+    assert np.isnan(read_interactions(folder).time).tolist() == [False, True]
