@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, assert_never
@@ -10,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastkd.core.config import to_mapping
-from fastkd.core.errors import ConfigError, DataError
+from fastkd.core.errors import ConfigError, DataError, FastKDWarning
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.data import splits
 from fastkd.data.config import DataConfig
 from fastkd.data.dataset import Dataset, IdMap
 from fastkd.data.filters import deduplicate, k_core, threshold, times_of
-from fastkd.data.log import IdColumn, InteractionLog
+from fastkd.data.log import IdColumn, InteractionLog, ways_to_set
 from fastkd.data.parts import warn_of_discarded_parts, warn_of_shared_pairs
 from fastkd.data.readers import read_interactions, resolve
 from fastkd.data.reading import Reading
@@ -129,7 +130,7 @@ def _labelled(log: InteractionLog, config: DataConfig) -> InteractionLog:
         return log
     if config.unlabelled == "refuse":
         raise DataError(
-            f"{log.source}, row {int(np.argmin(labelled)) + 1}: no label in column {config.split_column!r} "
+            f"{log.source}, {log.row_name(int(np.argmin(labelled)))}: no label in column {config.split_column!r} "
             f"({int((~labelled).sum())} such rows); unlabelled='drop' leaves them out"
         )
     if not labelled.any():
@@ -183,17 +184,19 @@ def _count(log: InteractionLog, column: IdColumn, given: int | None, role: str) 
     low, high = int(column.codes.min()), int(column.codes.max())
     advice = "use keep_ids=False to number them"
     if low < 0:
-        raise DataError(f"{log.source}, row {int(np.argmin(column.codes)) + 1}: negative {role} id {low}; {advice}")
-    row = int(np.argmax(column.codes)) + 1
+        raise DataError(
+            f"{log.source}, {log.row_name(int(np.argmin(column.codes)))}: negative {role} id {low}; {advice}"
+        )
+    row = log.row_name(int(np.argmax(column.codes)))
     if given is not None:
         if high >= given:
             raise DataError(
-                f"{log.source}, row {row}: {role} id {high} is outside [0, {given}); raise num_{role}s or {advice}"
+                f"{log.source}, {row}: {role} id {high} is outside [0, {given}); raise num_{role}s or {advice}"
             )
         return int(given)
     if high >= 1000 * len(column) + 1_000_000:
         raise DataError(
-            f"{log.source}, row {row}: {role} id {high} would make {high + 1} {role}s of {len(column)} rows; "
+            f"{log.source}, {row}: {role} id {high} would make {high + 1} {role}s of {len(column)} rows; "
             f"{advice}, or insist with num_{role}s"
         )
     return high + 1
@@ -207,6 +210,8 @@ def _split(log: PreparedLog, rows: InteractionLog, config: DataConfig) -> Prepar
         if not (parts == splits.VALID).any() and config.valid_from_train > 0:
             parts = splits.cut_valid(log.users, log.items, parts, share=config.valid_from_train, seeds=seeds)
     elif config.split == "leave_one_out":
+        if rows.time is None and config.time_column != "":
+            _warn_of_drawn_rows(rows)
         time = None if rows.time is None else times_of(rows, "split='leave_one_out'")
         parts = splits.leave_one_out(log.users, log.items, time=time, seeds=seeds)
     elif config.split == "random":
@@ -223,6 +228,17 @@ def _split(log: PreparedLog, rows: InteractionLog, config: DataConfig) -> Prepar
     trained = np.bincount(done.users[parts == splits.TRAIN], minlength=len(done.user_map)) > 0
     kept = trained[done.users]
     return done if kept.all() else _numbered(rows.take(kept), parts[kept], config, done.name)
+
+
+def _warn_of_drawn_rows(log: InteractionLog) -> None:
+    columns = ", ".join(map(repr, [*log.columns.values(), *log.unread])) or "none named"
+    warnings.warn(
+        f"{log.source}: no time column was found, split='leave_one_out' draws each user's rows at random. Columns: "
+        f"{columns}. Name the one that holds times: {ways_to_set('time')}; time_column='' (--set \"time_column=''\") "
+        "draws without this remark",
+        FastKDWarning,
+        stacklevel=5,
+    )
 
 
 def _refuse_bare(log: PreparedLog) -> None:

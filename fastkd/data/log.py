@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastkd.core.config import conform
-from fastkd.core.errors import DataError
+from fastkd.core.errors import ConfigError, DataError
 from fastkd.data.dataset import IdMap
 
 Format = Literal["auto", "parquet", "csv", "inter", "movielens", "adjacency", "npz"]
@@ -42,6 +42,16 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         conform(self)
+        check_delimiter(self.delimiter)
+
+
+def check_delimiter(delimiter: str | None) -> None:
+    """Refuse a delimiter that no table can have."""
+    if delimiter in (None, "::"):
+        return
+    assert delimiter is not None
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '\r\n"':
+        raise ConfigError(f"delimiter must be one character (or '::'), such as ',' or '\\t', got {delimiter!r}")
 
 
 def ways_to_set(option: str) -> str:

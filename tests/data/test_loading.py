@@ -289,3 +289,24 @@ def test_amazon_beauty_leave_one_out_agrees_with_its_own_split():
     ours = load_dataset(DataConfig(path=path, split="leave_one_out", time_column="pos", keep_ids=True))
     theirs = load_dataset(DataConfig(path=path, split="column", keep_ids=True))
     assert ours.content_hash() == theirs.content_hash()
+
+
+def test_leave_one_out_without_times_says_so():
+    table = frame().rename(columns={"time": "event_time"})
+    config = DataConfig(split="leave_one_out")
+    said = r"no time column was found.*Columns: 'user', 'item', 'rating', 'event_time'\. Name the one .*time_column=''"
+    with pytest.warns(FastKDWarning, match=said):
+        drawn = load_dataset(config, source=table)
+    assert load_dataset(replace(config, time_column=""), source=table).content_hash() == drawn.content_hash()
+    assert load_dataset(replace(config, time_column="event_time"), source=table).sequences is not None
+
+
+def test_rows_after_a_filter_are_not_called_by_their_number_in_the_file():
+    rows = [("a", 1, 1), ("a", 1, 5), ("a", 2, 5), ("a", 1, 5)]
+    table = pd.DataFrame(rows, columns=["user", "item", "rating"])
+    config = DataConfig(min_rating=2, duplicates="refuse")
+    with pytest.raises(DataError, match="row 3 of those kept: user 'a' and item 1 appear before"):
+        load_dataset(config, source=table)
+    table["user"] = [0, 0, -1, 0]
+    with pytest.raises(DataError, match="row 2 of those kept: negative user id -1"):
+        load_dataset(replace(config, duplicates="first", keep_ids=True), source=table)
