@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import numpy as np
@@ -84,11 +85,15 @@ def load_dataset(config: DataConfig, *, source: Any = None) -> Dataset:
     if config.store is None or source is not None:
         return _build(config, source)
     if config.path is None and config.synthetic is None:
-        return open_store(resolve(config.store))
+        return _open_prepared(config.store, config)
     provenance = _provenance(config)
     if not is_store(config.store):
-        save_store(_build(config, None), config.store, provenance=provenance)
-    elif store_provenance(config.store) != provenance:
+        try:
+            save_store(_build(config, None), config.store, provenance=provenance)
+        except DataError:
+            if not is_store(config.store):  # else another process made it meanwhile
+                raise
+    if store_provenance(config.store) != provenance:
         old = store_provenance(config.store)
         differing = sorted(k for k in provenance.keys() | old.keys() if provenance.get(k) != old.get(k))
         raise DataError(
@@ -116,8 +121,21 @@ def _build(config: DataConfig, source: Any) -> Dataset:
         dataset = synthetic_dataset(config.synthetic).dataset
         return replace(dataset, name=config.name) if config.name else dataset
     if source is None and config.path is not None and is_store(resolve(config.path)):
-        return open_store(resolve(config.path))
+        return _open_prepared(config.path, config)
     return prepare_log(config, source=source).dataset()
+
+
+def _open_prepared(folder: Path, config: DataConfig) -> Dataset:
+    """Open a store under the name given; any option of reading, filtering or splitting is refused."""
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if option.name not in ("path", "store", "name") and value != option.default:
+            raise ConfigError(
+                f"{option.name}={value!r}, but {folder} is a store: its rows and its split were fixed when it was "
+                f"made. Leave the option out, or give the file that it was made from"
+            )
+    dataset = open_store(resolve(folder))
+    return replace(dataset, name=config.name) if config.name else dataset
 
 
 def _labelled(log: InteractionLog, config: DataConfig) -> InteractionLog:
