@@ -255,7 +255,7 @@ def _warn_of_drawn_rows(log: InteractionLog) -> None:
         f"{columns}. Name the one that holds times: {ways_to_set('time')}; time_column='' (--set \"time_column=''\") "
         "draws without this remark",
         FastKDWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
 
 

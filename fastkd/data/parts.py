@@ -116,7 +116,7 @@ def warn_of_discarded_parts(log: InteractionLog, split: str) -> None:
             f"{log.source} holds the parts {', '.join(parts)}; split={split!r} joins them and splits anew. "
             "split='column' (--set split=column, in a study data.split=column) keeps them",
             FastKDWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -139,5 +139,5 @@ def warn_of_shared_pairs(log: InteractionLog, keep: str) -> None:
         warnings.warn(
             f"{log.source}: {'; '.join(shared)}. One row of a pair stays, the {keep} (duplicates={keep!r})",
             FastKDWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
