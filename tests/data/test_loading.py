@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastkd.data
-import fastkd.data.loading as loading
 from fastkd.core import ConfigError, DataError, FastKDWarning
 from fastkd.data import (
     DataConfig,
@@ -20,7 +19,6 @@ from fastkd.data import (
     dataset_summary,
     load_dataset,
     prepare_log,
-    save_store,
 )
 
 REAL = Path(os.environ.get("FASTKD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -218,29 +216,6 @@ def test_sequences_of_the_same_rows():
     assert untimed.sequences is None
 
 
-def test_store_is_made_once_and_never_stale(tmp_path):
-    path = tmp_path / "mine.csv"
-    frame().to_csv(path, index=False)
-    config = DataConfig(path=path, store=tmp_path / "cache")
-    first = load_dataset(config)
-    made = (tmp_path / "cache" / "manifest.json").stat().st_mtime_ns
-    assert load_dataset(config).content_hash() == first.content_hash()
-    assert (tmp_path / "cache" / "manifest.json").stat().st_mtime_ns == made
-    assert load_dataset(DataConfig(store=tmp_path / "cache")).content_hash() == first.content_hash()
-    with pytest.raises(DataError, match=r"cache was made otherwise \(differs in: seed\)"):
-        load_dataset(replace(config, seed=1))
-    frame(seed=2).to_csv(path, index=False)
-    with pytest.raises(DataError, match="differs in: source"):
-        load_dataset(config)
-
-
-def test_path_may_be_a_store_and_synthetic_needs_none(tmp_path):
-    made = load_dataset(DataConfig(synthetic=SyntheticConfig(num_users=20, num_items=80), name="tiny"))
-    assert made.name == "tiny"
-    save_store(made, tmp_path / "s")
-    assert load_dataset(DataConfig(path=tmp_path / "s")).content_hash() == made.content_hash()
-
-
 def test_readme_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
     readme = (Path(fastkd.data.__file__).parent / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```\w*\n(.*?)```", readme, re.DOTALL)
@@ -311,34 +286,3 @@ def test_rows_after_a_filter_are_not_called_by_their_number_in_the_file():
     table["user"] = [0, 0, -1, 0]
     with pytest.raises(DataError, match="row 2 of those kept: negative user id -1"):
         load_dataset(replace(config, duplicates="first", keep_ids=True), source=table)
-
-
-def test_a_store_that_appears_while_one_is_made_is_opened(tmp_path, monkeypatch):
-    path = tmp_path / "mine.csv"
-    frame().to_csv(path, index=False)
-    config = DataConfig(path=path, store=tmp_path / "cache")
-    build = loading._build
-
-    def slower(config, source):
-        monkeypatch.setattr(loading, "_build", build)
-        load_dataset(config)
-        return build(config, source)
-
-    monkeypatch.setattr(loading, "_build", slower)
-    assert load_dataset(config).content_hash() == load_dataset(config).content_hash()
-    made = load_dataset(DataConfig(path=path))
-    monkeypatch.setattr(loading, "_build", lambda config, source: (save_store(made, config.store), made)[1])
-    with pytest.raises(DataError, match="cache2 was made otherwise"):
-        load_dataset(replace(config, store=tmp_path / "cache2"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "cache2", "mine.csv"]
-
-
-@pytest.mark.parametrize("options", [{"split": "leave_one_out"}, {"user_core": 50}, {"seed": 9}, {"time_column": ""}])
-def test_a_store_takes_no_options_that_were_fixed_when_it_was_made(tmp_path, options):
-    made = load_dataset(DataConfig(synthetic=SyntheticConfig(num_users=20, num_items=80)))
-    save_store(made, tmp_path / "s")
-    (name, value), *_ = options.items()
-    for source in ({"path": tmp_path / "s"}, {"store": tmp_path / "s"}):
-        with pytest.raises(ConfigError, match=rf"{name}={value!r}, but .*s is a store: .*fixed when it was made"):
-            load_dataset(DataConfig(**source, **options))
-        assert load_dataset(DataConfig(**source, name="mine")).name == "mine"
