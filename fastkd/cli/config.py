@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastkd.core.config import from_mapping, read_yaml, to_mapping, with_overrides
-from fastkd.core.errors import ConfigError
+from fastkd.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fastkd.data import DataConfig
@@ -31,10 +31,23 @@ def study_config(
         given = "both" if preset else "neither"
         raise ConfigError(f"give a study file or --preset NAME, got {given}; presets: {', '.join(PRESETS)}")
     values = to_mapping(PRESETS.get(preset)) if preset is not None else read_yaml(file or "")
-    values = with_overrides(values, overrides)
+    values = _of_store(with_overrides(values, overrides), overrides)
     if teacher:
         values["teacher_files"] = list(teacher)
     return from_mapping(StudyConfig, values)
+
+
+def _of_store(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Leave out how a study reads its own file, where ``--set data.path=...`` names a store in its place."""
+    from fastkd.data import is_store
+    from fastkd.data.readers import resolve
+
+    typed = with_overrides({}, [override for override in overrides if override.startswith("data.")]).get("data", {})
+    try:
+        stored = "path" in typed and is_store(resolve(str(typed["path"])))
+    except DataError:  # no such file: who reads it says so
+        stored = False
+    return {**values, "data": typed} if stored else values
 
 
 def stored_study(folder: Path) -> StudyConfig:

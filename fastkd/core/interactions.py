@@ -96,8 +96,10 @@ class Interactions:
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> Interactions:
-        """Build from a scipy sparse matrix; stored zeros are refused, values are otherwise ignored."""
+        """Build from a scipy sparse matrix, which stays as it is; stored zeros are refused, other values ignored."""
         csr = matrix.tocsr()
+        if csr is matrix and not csr.has_canonical_format:  # what follows would sort and merge the caller's own
+            csr = csr.copy()
         csr.sum_duplicates()
         if (csr.data == 0).any():
             raise DataError(f"{int((csr.data == 0).sum())} stored zero(s); call eliminate_zeros() first")
@@ -166,16 +168,19 @@ class Interactions:
         return np.repeat(users, self.degrees())
 
     def contains(self, users: ArrayLike, items: ArrayLike) -> NDArray[np.bool_]:
-        """Return whether each (user, item) pair is an interaction; one binary search per pair."""
+        """Return whether each (user, item) pair is an interaction, by binary search; an id out of range has none."""
         user_ids, item_ids = _integers(users, "users"), _integers(items, "items")
         keys = self._cache.get("keys")
         if keys is None:
             keys = self.entry_users().astype(np.int64) * self.num_items + self.indices
             self._cache["keys"] = keys
-        wanted = user_ids.astype(np.int64) * self.num_items + item_ids
+        users64, items64 = user_ids.astype(np.int64, copy=False), item_ids.astype(np.int64, copy=False)
+        wanted = users64 * self.num_items + items64
         at = np.searchsorted(keys, wanted)
         found = np.zeros(wanted.shape, dtype=bool)
-        inside = at < len(keys)
+        # read without its sign, a negative id is past every count
+        known = (users64.view(np.uint64) < self.num_users) & (items64.view(np.uint64) < self.num_items)
+        inside = known & (at < len(keys))
         found[inside] = keys[at[inside]] == wanted[inside]
         return found
 

@@ -93,28 +93,46 @@ class Numbers:
     def __init__(self, source: str, column: str, time: bool) -> None:
         self.where, self.time = f"{source}: column {column!r}", time
         self.chunks: list[NDArray[Any]] = []
+        self.dated: bool | None = None  # whether times are dates; None before the first that is there
 
     def add(self, array: pa.Array, offset: int) -> None:
         array = _plain(array)
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
-        if self.time and pa.types.is_date(array.type):
-            array = array.cast(pa.timestamp("us"))
-        if pa.types.is_timestamp(array.type) and self.time:
-            array = array.cast(pa.int64())
+        dated = False
+        if self.time and (pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)):
+            array, dated = self._microseconds(array), True
         elif pa.types.is_string(array.type):
-            array = self._parse(array, offset)
+            array, dated = self._parse(array, offset)
         elif not (
             pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type)
         ):
             kinds = "numbers or dates" if self.time else "numbers"
             raise DataError(f"{self.where}: expected {kinds}, the column is {array.type}")
+        if array.null_count < len(array):
+            self._check_kind(dated, offset)
         if self.time and pa.types.is_integer(array.type) and not array.null_count:
             self.chunks.append(array.cast(pa.int64()).to_numpy())
         else:
             self.chunks.append(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
-    def _parse(self, array: pa.Array, offset: int) -> pa.Array:
+    def _microseconds(self, array: pa.Array) -> pa.Array:
+        """Return dates of any unit as int64 microseconds since 1970 UTC; nanoseconds lose what is finer."""
+        zone = getattr(array.type, "tz", None)
+        try:
+            return array.cast(pa.timestamp("us", zone), safe=getattr(array.type, "unit", "") != "ns").cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{self.where}: a date that 64-bit microseconds do not reach: {error}") from error
+
+    def _check_kind(self, dated: bool, offset: int) -> None:
+        if self.dated is not None and self.dated != dated:
+            kinds = ("dates", "numbers") if dated else ("numbers", "dates")
+            raise DataError(
+                f"{self.where}: {kinds[0]} in the rows from {offset + 1} on, {kinds[1]} before; write all times alike"
+            )
+        self.dated = dated
+
+    def _parse(self, array: pa.Array, offset: int) -> tuple[pa.Array, bool]:
         missing = pc.is_in(pc.utf8_lower(array), value_set=pa.array(["", "nan", "null", "na", "none"]))
         array = pc.if_else(missing, pa.scalar(None, pa.string()), array)
         parsed = _numbers(array, time=self.time)
@@ -135,14 +153,18 @@ class Numbers:
         return np.concatenate(self.chunks)
 
 
-def _numbers(array: pa.Array, *, time: bool) -> pa.Array | None:
-    """Return text as numbers, a date as microseconds since 1970 UTC; None where not every value is one."""
+def _numbers(array: pa.Array, *, time: bool) -> tuple[pa.Array, bool] | None:
+    """Return text as numbers, dates as microseconds since 1970 UTC, and whether they are dates.
+
+    None where not every value is one.
+    """
     for kind in (pa.int64(), pa.float64(), pa.timestamp("us"), _INSTANT) if time else (pa.float64(),):
         try:
             parsed = (_with_zones(array) if kind == _INSTANT else array).cast(kind)
         except pa.ArrowInvalid:
             continue
-        return parsed.cast(pa.int64()) if pa.types.is_timestamp(kind) else parsed
+        dated = pa.types.is_timestamp(kind)
+        return (parsed.cast(pa.int64()) if dated else parsed), dated
     return None
 
 
@@ -159,6 +181,8 @@ def _plain(array: pa.Array) -> pa.Array:
     if pa.types.is_null(kind):
         return array.cast(pa.string())
     if pa.types.is_dictionary(kind):
+        if array.dictionary.null_count:  # a null among the values is one in every row that refers to it
+            array = array.dictionary_decode().dictionary_encode()
         if _is_text(kind.value_type):
             target = pa.dictionary(pa.int64(), pa.string())
             return pa.DictionaryArray.from_arrays(

@@ -81,11 +81,15 @@ class LogBuilder:
     """Collects record batches into an :class:`InteractionLog`.
 
     ``roles``: of :func:`choose_columns`. ``text``: ids were written as text, so that text may mean integers.
+    ``found``: all columns of the source.
     """
 
-    def __init__(self, roles: dict[str, str], source: str, options: ReadOptions, *, text: bool) -> None:
+    def __init__(
+        self, roles: dict[str, str], source: str, options: ReadOptions, *, text: bool, found: Sequence[str] = ()
+    ) -> None:
         self.source = source
         self.roles = dict(roles)
+        self.found = found
         self.rows = 0
         self._lenient_time = options.lenient_time and options.time is None
         self._ids = {r: Ids(source, c, text, r) for r, c in roles.items() if r in ("user", "item", "split")}
@@ -129,4 +133,6 @@ class LogBuilder:
             ids.get("split"),
             self.source,
             columns=self.roles,
+            unread=tuple(name for name in self.found if name not in self.roles.values()),
+            dated="time" in self._numbers and bool(self._numbers["time"].dated),
         )

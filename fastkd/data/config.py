@@ -9,7 +9,7 @@ from typing import Literal
 from fastkd.core.config import conform
 from fastkd.core.errors import ConfigError
 from fastkd.data.filters import Duplicates
-from fastkd.data.log import Format, ReadOptions
+from fastkd.data.log import Format, ReadOptions, check_delimiter
 from fastkd.data.planted import SyntheticConfig
 from fastkd.data.splits import Ratios, check_ratios
 
@@ -58,6 +58,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         conform(self)
         check_ratios(self.ratios)
+        check_delimiter(self.delimiter)
         if not 0 <= self.valid_from_train < 1:
             raise ConfigError(f"valid_from_train must be in [0, 1), got {self.valid_from_train}")
         if self.path is not None and self.synthetic is not None:

@@ -40,7 +40,7 @@ class IdMap:
         if "sorter" not in self._order:
             self._order["sorter"] = np.argsort(self.originals, kind="stable")
         sorter = self._order["sorter"]
-        wanted = np.asarray(originals)
+        wanted = typed_ids(np.asarray(originals))
         if (wanted.dtype.kind == "U") != (self.originals.dtype.kind == "U") and wanted.size:
             kind = "text" if self.originals.dtype.kind == "U" else "integers"
             raise DataError(f"ids are {kind} here, got dtype {wanted.dtype}, first: {wanted.flat[0].item()!r}")
@@ -55,6 +55,18 @@ class IdMap:
     def identity(cls, count: int) -> IdMap:
         """Return the map whose original ids are 0..count-1."""
         return cls(np.arange(count, dtype=np.int64))
+
+
+def typed_ids(ids: NDArray[Any]) -> NDArray[Any]:
+    """Return Python's strings or integers in an object array, or numpy's own strings, as an array of that type."""
+    if ids.dtype.kind == "T":
+        return ids.astype(np.str_)
+    if ids.dtype.kind != "O":
+        return ids
+    for kind, dtype in ((str, np.str_), ((int, np.integer), np.int64)):
+        if all(isinstance(value, kind) and not isinstance(value, bool) for value in ids.flat):
+            return ids.astype(dtype)
+    raise DataError(f"ids must be all integers or all text, got {', '.join(repr(value) for value in ids.flat[:3])}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ def threshold(log: InteractionLog, min_rating: float) -> InteractionLog:
     missing = np.isnan(log.rating)
     if missing.any():
         raise DataError(
-            f"{log.source}: {int(missing.sum())} missing rating(s), first in row {int(np.argmax(missing)) + 1}"
+            f"{log.source}: {int(missing.sum())} missing rating(s), first in {log.row_name(int(np.argmax(missing)))}"
         )
     kept = log.rating >= min_rating
     if not kept.any():
@@ -58,8 +58,8 @@ def deduplicate(log: InteractionLog, *, keep: Duplicates = "first") -> Interacti
         row = int(order[repeated].min())
         pair = log.take(np.array([row]))
         raise DataError(
-            f"{log.source}, row {row + 1}: user {pair.user[0].item()!r} and item {pair.item[0].item()!r} appear before "
-            f"({int(repeated.sum())} repeated rows); use duplicates='first' or 'latest'"
+            f"{log.source}, {log.row_name(row)}: user {pair.user[0].item()!r} and item {pair.item[0].item()!r} "
+            f"appear before ({int(repeated.sum())} repeated rows); use duplicates='first' or 'latest'"
         )
     return log.take(np.sort(order[~repeated]))
 
@@ -97,7 +97,7 @@ def times_of(log: InteractionLog, need: str) -> NDArray[np.int64] | NDArray[np.f
         missing = np.isnan(log.time)
         raise DataError(
             f"{log.source}: {need} needs a time in every row, {int(missing.sum())} are missing, "
-            f"first in row {int(np.argmax(missing)) + 1} of {len(log)}"
+            f"first in {log.row_name(int(np.argmax(missing)))}"
         )
     return log.time
 

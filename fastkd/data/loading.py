@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastkd.core.config import to_mapping
-from fastkd.core.errors import ConfigError, DataError
+from fastkd.core.errors import ConfigError, DataError, FastKDWarning
 from fastkd.core.interactions import Interactions
 from fastkd.core.seeds import Seeds
 from fastkd.data import splits
 from fastkd.data.config import DataConfig
 from fastkd.data.dataset import Dataset, IdMap
 from fastkd.data.filters import deduplicate, k_core, threshold, times_of
-from fastkd.data.log import IdColumn, InteractionLog
+from fastkd.data.log import IdColumn, InteractionLog, ways_to_set
+from fastkd.data.parts import warn_of_discarded_parts, warn_of_shared_pairs
 from fastkd.data.readers import read_interactions, resolve
 from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences, build_sequences
@@ -82,11 +85,15 @@ def load_dataset(config: DataConfig, *, source: Any = None) -> Dataset:
     if config.store is None or source is not None:
         return _build(config, source)
     if config.path is None and config.synthetic is None:
-        return open_store(resolve(config.store))
+        return _open_prepared(config.store, config)
     provenance = _provenance(config)
     if not is_store(config.store):
-        save_store(_build(config, None), config.store, provenance=provenance)
-    elif store_provenance(config.store) != provenance:
+        try:
+            save_store(_build(config, None), config.store, provenance=provenance)
+        except DataError:
+            if not is_store(config.store):  # else another process made it meanwhile
+                raise
+    if store_provenance(config.store) != provenance:
         old = store_provenance(config.store)
         differing = sorted(k for k in provenance.keys() | old.keys() if provenance.get(k) != old.get(k))
         raise DataError(
@@ -100,6 +107,7 @@ def prepare_log(config: DataConfig, *, source: Any = None) -> PreparedLog:
     if source is None and config.path is None:
         raise ConfigError("nothing to load: give path, synthetic or store")
     log = read_interactions(config.path if source is None else source, options=config.read_options())
+    warn_of_discarded_parts(log, config.split)
     rows, left_out = _filtered(log, config)
     name = config.name or (config.path.name.split(".")[0] if config.path else "data")
     numbered = _numbered(rows, np.zeros(len(rows), dtype=np.int8), config, name)
@@ -113,8 +121,21 @@ def _build(config: DataConfig, source: Any) -> Dataset:
         dataset = synthetic_dataset(config.synthetic).dataset
         return replace(dataset, name=config.name) if config.name else dataset
     if source is None and config.path is not None and is_store(resolve(config.path)):
-        return open_store(resolve(config.path))
+        return _open_prepared(config.path, config)
     return prepare_log(config, source=source).dataset()
+
+
+def _open_prepared(folder: Path, config: DataConfig) -> Dataset:
+    """Open a store under the name given; any option of reading, filtering or splitting is refused."""
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if option.name not in ("path", "store", "name") and value != option.default:
+            raise ConfigError(
+                f"{option.name}={value!r}, but {folder} is a store: its rows and its split were fixed when it was "
+                f"made. Leave the option out, or give the file that it was made from"
+            )
+    dataset = open_store(resolve(folder))
+    return replace(dataset, name=config.name) if config.name else dataset
 
 
 def _labelled(log: InteractionLog, config: DataConfig) -> InteractionLog:
@@ -127,7 +148,7 @@ def _labelled(log: InteractionLog, config: DataConfig) -> InteractionLog:
         return log
     if config.unlabelled == "refuse":
         raise DataError(
-            f"{log.source}, row {int(np.argmin(labelled)) + 1}: no label in column {config.split_column!r} "
+            f"{log.source}, {log.row_name(int(np.argmin(labelled)))}: no label in column {config.split_column!r} "
             f"({int((~labelled).sum())} such rows); unlabelled='drop' leaves them out"
         )
     if not labelled.any():
@@ -137,10 +158,17 @@ def _labelled(log: InteractionLog, config: DataConfig) -> InteractionLog:
     return log.take(labelled)
 
 
+def _deduplicated(log: InteractionLog, config: DataConfig) -> InteractionLog:
+    kept = deduplicate(log, keep=config.duplicates)
+    if config.split == "column" and len(kept) < len(log):
+        warn_of_shared_pairs(log, config.duplicates)
+    return kept
+
+
 _FILTERS: dict[str, Callable[[InteractionLog, DataConfig], InteractionLog]] = {
     "unlabelled": _labelled,
     "min_rating": lambda log, of: log if of.min_rating is None else threshold(log, of.min_rating),
-    "duplicates": lambda log, of: deduplicate(log, keep=of.duplicates),
+    "duplicates": _deduplicated,
     "core": lambda log, of: k_core(log, user_core=of.user_core, item_core=of.item_core),
 }
 
@@ -174,17 +202,19 @@ def _count(log: InteractionLog, column: IdColumn, given: int | None, role: str) 
     low, high = int(column.codes.min()), int(column.codes.max())
     advice = "use keep_ids=False to number them"
     if low < 0:
-        raise DataError(f"{log.source}, row {int(np.argmin(column.codes)) + 1}: negative {role} id {low}; {advice}")
-    row = int(np.argmax(column.codes)) + 1
+        raise DataError(
+            f"{log.source}, {log.row_name(int(np.argmin(column.codes)))}: negative {role} id {low}; {advice}"
+        )
+    row = log.row_name(int(np.argmax(column.codes)))
     if given is not None:
         if high >= given:
             raise DataError(
-                f"{log.source}, row {row}: {role} id {high} is outside [0, {given}); raise num_{role}s or {advice}"
+                f"{log.source}, {row}: {role} id {high} is outside [0, {given}); raise num_{role}s or {advice}"
             )
         return int(given)
     if high >= 1000 * len(column) + 1_000_000:
         raise DataError(
-            f"{log.source}, row {row}: {role} id {high} would make {high + 1} {role}s of {len(column)} rows; "
+            f"{log.source}, {row}: {role} id {high} would make {high + 1} {role}s of {len(column)} rows; "
             f"{advice}, or insist with num_{role}s"
         )
     return high + 1
@@ -198,6 +228,8 @@ def _split(log: PreparedLog, rows: InteractionLog, config: DataConfig) -> Prepar
         if not (parts == splits.VALID).any() and config.valid_from_train > 0:
             parts = splits.cut_valid(log.users, log.items, parts, share=config.valid_from_train, seeds=seeds)
     elif config.split == "leave_one_out":
+        if rows.time is None and config.time_column != "":
+            _warn_of_drawn_rows(rows)
         time = None if rows.time is None else times_of(rows, "split='leave_one_out'")
         parts = splits.leave_one_out(log.users, log.items, time=time, seeds=seeds)
     elif config.split == "random":
@@ -214,6 +246,17 @@ def _split(log: PreparedLog, rows: InteractionLog, config: DataConfig) -> Prepar
     trained = np.bincount(done.users[parts == splits.TRAIN], minlength=len(done.user_map)) > 0
     kept = trained[done.users]
     return done if kept.all() else _numbered(rows.take(kept), parts[kept], config, done.name)
+
+
+def _warn_of_drawn_rows(log: InteractionLog) -> None:
+    columns = ", ".join(map(repr, [*log.columns.values(), *log.unread])) or "none named"
+    warnings.warn(
+        f"{log.source}: no time column was found, split='leave_one_out' draws each user's rows at random. Columns: "
+        f"{columns}. Name the one that holds times: {ways_to_set('time')}; time_column='' (--set \"time_column=''\") "
+        "draws without this remark",
+        FastKDWarning,
+        stacklevel=6,
+    )
 
 
 def _refuse_bare(log: PreparedLog) -> None:

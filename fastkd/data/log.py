@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastkd.core.config import conform
-from fastkd.core.errors import DataError
+from fastkd.core.errors import ConfigError, DataError
 from fastkd.data.dataset import IdMap
 
 Format = Literal["auto", "parquet", "csv", "inter", "movielens", "adjacency", "npz"]
@@ -42,6 +42,16 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         conform(self)
+        check_delimiter(self.delimiter)
+
+
+def check_delimiter(delimiter: str | None) -> None:
+    """Refuse a delimiter that no table can have."""
+    if delimiter in (None, "::"):
+        return
+    assert delimiter is not None
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '\r\n"':
+        raise ConfigError(f"delimiter must be one character (or '::'), such as ',' or '\\t', got {delimiter!r}")
 
 
 def ways_to_set(option: str) -> str:
@@ -103,7 +113,9 @@ class InteractionLog:
 
     ``rating`` float64[n] (NaN = missing), ``time`` int64[n] or float64[n] (NaN = missing), ``split``
     labels; each is None where the source has no such column. ``shape``: (users, items) when the source
-    states it. ``source`` names the file in messages. ``columns``: role -> the source's column that was read for it.
+    states it. ``source`` names the file in messages. ``columns``: role -> the source's column that was read for it,
+    ``unread``: those that were not. ``dated``: times are microseconds since 1970 UTC, which datetime64 of any unit
+    becomes (NaT becomes NaN). ``filtered``: rows were left out, row numbers are not the file's.
     """
 
     users: IdColumn
@@ -114,11 +126,17 @@ class InteractionLog:
     source: str = "arrays"
     shape: tuple[int, int] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    dated: bool = False
+    filtered: bool = False
 
     def __post_init__(self) -> None:
         for name, column in (("item", self.items), ("rating", self.rating), ("time", self.time), ("split", self.split)):
             if column is not None and len(column) != len(self.users):
                 raise DataError(f"{self.source}: {len(self.users)} users but {len(column)} {name} values")
+        if self.time is not None:
+            object.__setattr__(self, "dated", self.dated or self.time.dtype.kind == "M")
+            object.__setattr__(self, "time", _as_times(self.time, self.source))
 
     def __len__(self) -> int:
         return len(self.users)
@@ -135,16 +153,20 @@ class InteractionLog:
 
     def take(self, rows: NDArray[Any]) -> InteractionLog:
         """Return the log at ``rows`` (positions or a mask), in that order."""
-        return InteractionLog(
-            self.users.take(rows),
-            self.items.take(rows),
-            None if self.rating is None else self.rating[rows],
-            None if self.time is None else self.time[rows],
-            None if self.split is None else self.split.take(rows),
-            self.source,
-            self.shape,
-            self.columns,
+        users = self.users.take(rows)
+        return replace(
+            self,
+            users=users,
+            items=self.items.take(rows),
+            rating=None if self.rating is None else self.rating[rows],
+            time=None if self.time is None else self.time[rows],
+            split=None if self.split is None else self.split.take(rows),
+            filtered=self.filtered or len(users) < len(self),
         )
+
+    def row_name(self, position: int) -> str:
+        """Return how messages call the row at a position from 0: by its number in the source, or among those kept."""
+        return f"row {position + 1} of those kept" if self.filtered else f"row {position + 1}"
 
     @classmethod
     def from_arrays(
@@ -164,6 +186,23 @@ class InteractionLog:
             None if time is None else np.asarray(time),
             None if split is None else IdColumn.from_values(split),
         )
+
+
+def _as_times(time: NDArray[Any], source: str) -> NDArray[Any]:
+    """Return int64, or float64 with NaN for a missing time; what is neither a number nor a date is refused."""
+    if time.dtype.kind == "M":
+        whole = time.astype("datetime64[us]").astype(np.int64)
+        missing = np.isnat(time)
+        return np.where(missing, np.nan, whole) if missing.any() else whole
+    if time.dtype.kind not in "iuf":
+        first = f", first: {time.flat[0]!s:.40}" if time.size else ""
+        raise DataError(
+            f"{source}: times must be numbers or dates (datetime64), got dtype {time.dtype}{first}; convert them: "
+            "numpy.asarray(time, dtype='datetime64[us]') or dtype=float"
+        )
+    if time.dtype == np.uint64 and time.size and time.max() > np.uint64(MAX_ID):
+        raise DataError(f"{source}: time {time.max()} is past the largest integer {MAX_ID}")
+    return time.astype(np.float64 if time.dtype.kind == "f" else np.int64, copy=False)
 
 
 def unique_inverse(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

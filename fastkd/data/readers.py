@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from fastkd.core.errors import DataError, did_you_mean
 from fastkd.data.columns import LogBuilder, choose_columns
 from fastkd.data.log import Format, IdColumn, InteractionLog, ReadOptions, ways_to_set
+from fastkd.data.parts import extension, find_parts, join_parts
 from fastkd.data.text import looks_like_adjacency, read_adjacency, read_delimited
 
 EXTENSIONS: dict[str, Format] = {
@@ -27,7 +28,6 @@ EXTENSIONS: dict[str, Format] = {
     ".inter": "inter",
     ".npz": "npz",
 }
-PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 
 
 def read_interactions(source: Any, *, options: ReadOptions | None = None) -> InteractionLog:
@@ -76,10 +76,7 @@ def resolve(source: str | os.PathLike[str]) -> Path:
 
 
 def _format_of(path: Path) -> Format:
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] in (".gz", ".bz2"):
-        suffixes.pop()
-    suffix = suffixes[-1] if suffixes else ""
+    suffix = extension(path)
     if suffix == ".txt":
         return "adjacency" if looks_like_adjacency(str(path)) else "csv"
     if suffix not in EXTENSIONS:
@@ -91,8 +88,9 @@ def _format_of(path: Path) -> Format:
 def _read_parquet(path: str, options: ReadOptions) -> InteractionLog:
     try:
         with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
-            roles = choose_columns(file.schema_arrow.names, options, path)
-            builder = LogBuilder(roles, path, options, text=False)
+            found = file.schema_arrow.names
+            roles = choose_columns(found, options, path)
+            builder = LogBuilder(roles, path, options, text=False, found=found)
             for batch in file.iter_batches(batch_size=1 << 20, columns=list(dict.fromkeys(roles.values()))):
                 builder.add(batch)
     except DataError:
@@ -105,13 +103,15 @@ def _read_parquet(path: str, options: ReadOptions) -> InteractionLog:
 def _read_frame(frame: Any, options: ReadOptions) -> InteractionLog:
     """Read anything with ``columns`` and the Arrow stream protocol; only the used columns are converted."""
     source = f"{type(frame).__module__.split('.')[0]} {type(frame).__name__}"
-    found = getattr(frame, "column_names", None) or getattr(frame, "columns", None)
+    found = getattr(frame, "column_names", None)
+    found = getattr(frame, "columns", None) if found is None else found
     if found is None or not hasattr(frame, "__arrow_c_stream__"):
         raise DataError(f"cannot read {type(frame).__name__}; expected a path, or a pandas, polars or Arrow table")
+    keys = {str(name): name for name in found}  # pandas names columns by numbers too
     names = [str(name) for name in found]
     roles = choose_columns(names, options, source)
-    wanted = list(dict.fromkeys(roles.values()))
-    builder = LogBuilder(roles, source, options, text=False)
+    wanted = [keys[name] for name in dict.fromkeys(roles.values())]
+    builder = LogBuilder(roles, source, options, text=False, found=names)
     try:
         part = frame.select(wanted) if hasattr(frame, "select") else frame[wanted]
         for batch in pa.RecordBatchReader.from_stream(part):
@@ -146,36 +146,6 @@ def _read_npz(path: str) -> InteractionLog:
 
 def _read_folder(folder: Path, options: ReadOptions) -> InteractionLog:
     """Read ``train.*``, ``valid.*`` and ``test.*`` of a folder; the file name becomes the split label."""
-    files = {
-        PARTS[p.name.split(".")[0]]: p
-        for p in sorted(folder.iterdir())
-        if p.name.split(".")[0] in PARTS and p.is_file()
-    }
-    if "train" not in files:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:20]) or "nothing"
-        raise DataError(f"{folder}: no train.* file (with optional valid.* and test.*) in the folder; found: {found}")
+    files = find_parts(folder, [*EXTENSIONS, ".txt"], any_extension=options.format != "auto")
     options = replace(options, split=None)
-    logs = {part: read_interactions(path, options=options) for part, path in files.items()}
-    split = np.repeat(np.arange(len(logs)), [len(log) for log in logs.values()])
-    names = np.array(sorted(logs))
-    codes = np.array([sorted(logs).index(part) for part in logs], dtype=np.int64)[split]
-    parts = list(logs.values())
-    return InteractionLog(
-        _join([log.users for log in parts]),
-        _join([log.items for log in parts]),
-        _stack([log.rating for log in parts]),
-        _stack([log.time for log in parts]),
-        IdColumn(codes, names),
-        str(folder),
-        columns={role: name for role, name in parts[0].columns.items() if all(role in log.columns for log in parts)},
-    )
-
-
-def _join(columns: list[IdColumn]) -> IdColumn:
-    if all(column.names is None for column in columns):
-        return IdColumn(np.concatenate([column.codes for column in columns]))
-    return IdColumn.from_values(np.concatenate([column.values.astype(str) for column in columns]))
-
-
-def _stack(columns: list[Any]) -> Any:
-    return None if any(column is None for column in columns) else np.concatenate(columns)
+    return join_parts({part: read_interactions(path, options=options) for part, path in files.items()}, str(folder))

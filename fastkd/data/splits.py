@@ -1,6 +1,7 @@
 """Splits: each row of dense (user, item) pairs gets a part, 0 = train, 1 = valid, 2 = test.
 
-Draws are a pure function of (seed, user, item): file order, other users and thread count do not matter.
+Draws are a pure function of (seed, user, item) in dense ids: file order and thread count do not matter. Dense ids
+follow the sorted originals: a user or an item that is added moves the draws of those that sort behind it.
 """
 
 from __future__ import annotations

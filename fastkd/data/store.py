@@ -52,7 +52,7 @@ def save_store(
     temporary.mkdir()
     try:
         _write(dataset, temporary, provenance or {})
-        _swap(temporary, target)
+        _swap(temporary, target, overwrite=overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
@@ -164,12 +164,16 @@ def checksum(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def _swap(temporary: Path, target: Path) -> None:
+def _swap(temporary: Path, target: Path, *, overwrite: bool) -> None:
     """Move the finished folder to its place; an old store steps aside first and goes last."""
     old = temporary.with_suffix(".old")
-    if target.exists():
+    if overwrite and target.exists():
         target.rename(old)
-    temporary.rename(target)
+    try:
+        temporary.rename(target)
+    except OSError:
+        check_target(target, overwrite=overwrite)  # another process was first
+        raise
     sync_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
 from fastkd.core.errors import DataError
-from fastkd.data.columns import LogBuilder, choose_columns
+from fastkd.data.columns import USUAL_NAMES, LogBuilder, choose_columns
 from fastkd.data.log import IdColumn, InteractionLog, ReadOptions, ways_to_set
 
 DEFAULT_COLUMNS = ("user", "item", "rating", "time")
@@ -35,10 +35,16 @@ class Layout:
     columns: tuple[str, ...]
     has_header: bool
     quoted: bool
+    empty: int = 0  # lines before it
 
 
 def head(path: str) -> list[str]:
     """Return the complete lines among the first 64 KiB, without empty ones."""
+    return _head(path)[0]
+
+
+def _head(path: str) -> tuple[list[str], int]:
+    """Return the complete lines among the first 64 KiB without empty ones, and how many empty ones come first."""
     with _open(path) as stream:
         raw = _read(stream, path, 1 << 16)
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -50,7 +56,8 @@ def head(path: str) -> list[str]:
     lines = text.splitlines()
     if len(text) >= 1 << 16 and len(lines) > 1:
         lines.pop()
-    return [line for line in lines if line.strip()]
+    kept = [line for line in lines if line.strip()]
+    return kept, lines.index(kept[0]) if kept else 0
 
 
 def looks_like_adjacency(path: str) -> bool:
@@ -69,7 +76,7 @@ def looks_like_adjacency(path: str) -> bool:
 
 def sniff(path: str, options: ReadOptions, *, inter: bool = False) -> Layout:
     """Find delimiter, column names and header line."""
-    lines = head(path)
+    lines, empty = _head(path)
     if not lines:
         raise DataError(f"{path}: the file is empty")
     delimiter = options.delimiter or ("\t" if inter else _delimiter(lines[0], path))
@@ -77,14 +84,21 @@ def sniff(path: str, options: ReadOptions, *, inter: bool = False) -> Layout:
     fields = next(csv.reader([lines[0]], delimiter=delimiter)) if quoted else lines[0].split(delimiter)
     fields = [field.strip() for field in fields]
     if inter:
-        return _inter_layout(path, fields, options, delimiter)
+        return replace(_inter_layout(path, fields, options, delimiter), empty=empty)
     numeric = any(re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", field) for field in fields)
-    if options.columns is not None or numeric:
+    if options.columns is not None or (numeric and not _names_columns(fields, options)):
         names = options.columns or DEFAULT_COLUMNS
         if len(names) < len(fields):
             names = (*names, *(f"column{i + 1}" for i in range(len(names), len(fields))))
-        return Layout(delimiter, tuple(names[: len(fields)]), has_header=False, quoted=quoted)
-    return Layout(delimiter, tuple(fields), has_header=True, quoted=quoted)
+        return Layout(delimiter, tuple(names[: len(fields)]), has_header=False, quoted=quoted, empty=empty)
+    return Layout(delimiter, tuple(fields), has_header=True, quoted=quoted, empty=empty)
+
+
+def _names_columns(fields: list[str], options: ReadOptions) -> bool:
+    """Return whether a first line names a column of users and one of items, by the given or the usual names."""
+    lower = {field.lower() for field in fields}
+    given = {"user": options.user, "item": options.item}
+    return all(name in fields if name else not lower.isdisjoint(USUAL_NAMES[role]) for role, name in given.items())
 
 
 def _delimiter(line: str, path: str) -> str:
@@ -115,7 +129,7 @@ def read_delimited(path: str, options: ReadOptions, *, inter: bool = False) -> I
     """Read a delimited file into a log; every row has the columns of the first."""
     layout = sniff(path, options, inter=inter)
     roles = choose_columns(layout.columns, options, path)
-    builder = LogBuilder(roles, path, options, text=True)
+    builder = LogBuilder(roles, path, options, text=True, found=layout.columns)
     bad_rows: list[Any] = []
 
     def keep(row: Any) -> str:
@@ -131,7 +145,7 @@ def read_delimited(path: str, options: ReadOptions, *, inter: bool = False) -> I
                     block_size=1 << 23,
                     use_threads=False,
                     column_names=list(layout.columns),
-                    skip_rows=int(layout.has_header),
+                    skip_rows=layout.empty + int(layout.has_header),
                 ),
                 arrow_csv.ParseOptions(
                     delimiter=_UNIT if double else layout.delimiter,

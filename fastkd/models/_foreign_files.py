@@ -200,16 +200,17 @@ def _pairs(path: Path) -> list[tuple[Any, int]]:
         return [(value, row) for row, value in enumerate(_npy(path).ravel().tolist())]
     try:
         content = path.read_text(encoding="utf-8")
-        values = json.loads(content) if path.suffix.lower() == ".json" else None
+        # an object as its pairs: a dict would keep the last of one key's rows
+        values = json.loads(content, object_pairs_hook=tuple) if path.suffix.lower() == ".json" else None
     except (OSError, ValueError) as error:
         raise TeacherError(f"{path} is damaged or of another format: {error}") from error
     if path.suffix.lower() != ".json":
         return _lines(path, content.splitlines())
     if isinstance(values, list):
         return [(value, row) for row, value in enumerate(values)]
-    if not isinstance(values, dict) or not all(type(row) is int for row in values.values()):
+    if not isinstance(values, tuple) or not all(type(row) is int for _, row in values):
         raise TeacherError(f"{path}: expected {{id: row}} with whole numbers, or a list of ids")
-    return list(values.items())
+    return list(values)
 
 
 def _lines(path: Path, lines: list[str]) -> list[tuple[str, int]]:

@@ -19,7 +19,7 @@ from fastkd.core.config import conform
 from fastkd.core.errors import ConfigError, DataError
 from fastkd.core.files import atomic_path
 from fastkd.core.interactions import Interactions
-from fastkd.data.dataset import IdMap
+from fastkd.data.dataset import IdMap, typed_ids
 from fastkd.evaluation.streaming import check_catalogue, iter_topk
 from fastkd.models.list_files import IDS_KEY
 from fastkd.models.protocol import Recommender, Tables
@@ -191,7 +191,7 @@ def _wanted(users: ArrayLike | None, user_ids: IdMap) -> NDArray[np.int64]:
     """Return the internal ids of the users to serve."""
     if users is None:
         return np.arange(len(user_ids), dtype=np.int64)
-    asked = np.asarray(users)
+    asked = typed_ids(np.asarray(users))
     if asked.ndim != 1:
         raise DataError(f"users must be one-dimensional, got shape {asked.shape}")
     if asked.size == 0:

@@ -4,6 +4,7 @@ import pytest
 
 from fastkd.cli import config
 from fastkd.core.errors import ConfigError
+from fastkd.data import DataConfig, SyntheticConfig, load_dataset, save_store
 
 
 def test_a_preset_or_a_file_but_not_both(write, study):
@@ -93,3 +94,15 @@ def test_the_data_folder_has_a_default_that_must_exist(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTKD_DATA", "/other")
     config.find_data()
     assert os.environ["FASTKD_DATA"] == "/other"
+
+
+def test_a_store_in_place_of_a_file_is_not_read_by_the_options_of_that_file(tmp_path):
+    data = load_dataset(DataConfig(synthetic=SyntheticConfig(num_users=20, num_items=80)))
+    store = save_store(data, tmp_path / "store")
+    for preset in ("ml1m", "demo"):
+        made = config.study_config(preset, None, [f"data.path={store}"])
+        assert made.data == DataConfig(path=store)
+        assert load_dataset(made.data).content_hash() == data.content_hash()
+    made = config.study_config("ml1m", None, [f"data.path={store}", "data.user_core=5"])
+    with pytest.raises(ConfigError, match=r"user_core=5, but .*store is a store"):
+        load_dataset(made.data)

@@ -139,3 +139,17 @@ def test_torch_view_shares_memory_and_is_cached():
     indptr, indices = built.to_torch()
     assert indices.data_ptr() == built.indices.ctypes.data
     assert built.to_torch()[0] is indptr
+
+
+def test_ids_out_of_range_are_in_no_interaction():
+    built = Interactions.from_pairs([0, 1, 1], [0, 1, 2], num_users=2, num_items=3)
+    users = [0, 0, 1, 1, 2, -1, 2**61, 1]
+    items = [4, 5, -1, -3, -2, 5, 1, 1]
+    assert built.contains(users, items).tolist() == [False] * 7 + [True]
+    assert built.contains(np.array([1], dtype=np.uint64), np.array([2], dtype=np.uint64)).tolist() == [True]
+
+
+def test_the_matrix_it_is_built_from_stays_as_it_is():
+    matrix = sp.csr_array((np.ones(3), np.array([2, 0, 2]), np.array([0, 3])), shape=(1, 3))
+    assert Interactions.from_scipy(matrix).indices.tolist() == [0, 2]
+    assert (matrix.indices.tolist(), matrix.nnz) == ([2, 0, 2], 3)

@@ -11,6 +11,7 @@ from fastkd.core.errors import FastKDWarning
 from fastkd.data._values import MAX_ID_LENGTH
 from fastkd.data.columns import LogBuilder, choose_columns
 from fastkd.data.log import ReadOptions
+from fastkd.data.readers import read_interactions
 
 LENIENT = ReadOptions(lenient_time=True)
 
@@ -259,3 +260,26 @@ def test_the_log_names_the_columns_it_read():
 def test_no_rows():
     with pytest.raises(DataError, match="src: no rows"):
         build(user=pa.array([], pa.int64()), item=pa.array([], pa.int64()))
+
+
+def test_a_null_among_the_values_of_a_dictionary_is_a_null_id():
+    ids = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), pa.array(["a", None, "b"]))
+    with pytest.raises(DataError, match="column 'user', row 2: null id"):
+        read_interactions(pa.table({"user": ids, "item": [1, 2, 3]}))
+    labels = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), pa.array(["train", None]))
+    log = read_interactions(
+        pa.table({"user": [1, 2, 3], "item": [1, 2, 3], "split": labels}), options=ReadOptions(split="split")
+    )
+    assert log.split.codes.tolist() == [0, -1, 0]
+
+
+@pytest.mark.parametrize("late", ["2020-01-01", "7"])
+def test_dates_and_numbers_of_two_batches_do_not_mix(late):
+    roles = {"user": "user", "item": "item", "time": "time"}
+    builder = LogBuilder(roles, "src", ReadOptions(time="time"), text=True)
+    for times in (["", ""], ["7" if late != "7" else "2020-01-01", ""], [late, ""]):
+        batch = pa.record_batch({"user": ["1", "2"], "item": ["1", "2"], "time": times})
+        if times[0] != late:
+            builder.add(batch)
+    with pytest.raises(DataError, match=r"src: column 'time': (dates|numbers) in the rows from 5 on, .* before"):
+        builder.add(batch)

@@ -78,3 +78,12 @@ def test_configuration_travels_through_plain_values():
     assert nested.synthetic == SyntheticConfig(num_users=30)
     with pytest.raises(ConfigError, match=r"'user_cor'.*'user_core'"):
         from_mapping(DataConfig, {"user_cor": 5})
+
+
+@pytest.mark.parametrize("delimiter", ["||", "", "\n", '"', "§"])
+def test_a_delimiter_is_one_character(delimiter):
+    with pytest.raises(ConfigError, match=r"delimiter must be one character .*got "):
+        DataConfig(delimiter=delimiter)
+    with pytest.raises(ConfigError, match="one character"):
+        ReadOptions(delimiter=delimiter)
+    assert DataConfig(delimiter="::").delimiter == "::"

@@ -62,3 +62,12 @@ def test_sequences_of_other_data_are_refused():
         order = UserSequences(np.array(indptr), np.array(items))
         with pytest.raises(DataError, match=r"sequences hold .* items, not those of each user"):
             Dataset(train, empty, empty, *maps, sequences=order)
+
+
+def test_ids_as_python_objects_are_read_as_what_they_are():
+    assert IdMap(np.array(["a", "b"])).encode(np.array(["b", "a"], dtype=object)).tolist() == [1, 0]
+    assert IdMap(np.array([5, 7])).encode(np.array([7, np.int32(5)], dtype=object)).tolist() == [1, 0]
+    with pytest.raises(DataError, match=r"1 unknown id.*'c'"):
+        IdMap(np.array(["a", "b"])).encode(np.array(["c"], dtype=object))
+    with pytest.raises(DataError, match="all integers or all text, got 'a', None"):
+        IdMap(np.array(["a", "b"])).encode(np.array(["a", None], dtype=object))

@@ -19,7 +19,6 @@ from fastkd.data import (
     dataset_summary,
     load_dataset,
     prepare_log,
-    save_store,
 )
 
 REAL = Path(os.environ.get("FASTKD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -217,29 +216,6 @@ def test_sequences_of_the_same_rows():
     assert untimed.sequences is None
 
 
-def test_store_is_made_once_and_never_stale(tmp_path):
-    path = tmp_path / "mine.csv"
-    frame().to_csv(path, index=False)
-    config = DataConfig(path=path, store=tmp_path / "cache")
-    first = load_dataset(config)
-    made = (tmp_path / "cache" / "manifest.json").stat().st_mtime_ns
-    assert load_dataset(config).content_hash() == first.content_hash()
-    assert (tmp_path / "cache" / "manifest.json").stat().st_mtime_ns == made
-    assert load_dataset(DataConfig(store=tmp_path / "cache")).content_hash() == first.content_hash()
-    with pytest.raises(DataError, match=r"cache was made otherwise \(differs in: seed\)"):
-        load_dataset(replace(config, seed=1))
-    frame(seed=2).to_csv(path, index=False)
-    with pytest.raises(DataError, match="differs in: source"):
-        load_dataset(config)
-
-
-def test_path_may_be_a_store_and_synthetic_needs_none(tmp_path):
-    made = load_dataset(DataConfig(synthetic=SyntheticConfig(num_users=20, num_items=80), name="tiny"))
-    assert made.name == "tiny"
-    save_store(made, tmp_path / "s")
-    assert load_dataset(DataConfig(path=tmp_path / "s")).content_hash() == made.content_hash()
-
-
 def test_readme_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
     readme = (Path(fastkd.data.__file__).parent / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```\w*\n(.*?)```", readme, re.DOTALL)
@@ -289,3 +265,24 @@ def test_amazon_beauty_leave_one_out_agrees_with_its_own_split():
     ours = load_dataset(DataConfig(path=path, split="leave_one_out", time_column="pos", keep_ids=True))
     theirs = load_dataset(DataConfig(path=path, split="column", keep_ids=True))
     assert ours.content_hash() == theirs.content_hash()
+
+
+def test_leave_one_out_without_times_says_so():
+    table = frame().rename(columns={"time": "event_time"})
+    config = DataConfig(split="leave_one_out")
+    said = r"no time column was found.*Columns: 'user', 'item', 'rating', 'event_time'\. Name the one .*time_column=''"
+    with pytest.warns(FastKDWarning, match=said):
+        drawn = load_dataset(config, source=table)
+    assert load_dataset(replace(config, time_column=""), source=table).content_hash() == drawn.content_hash()
+    assert load_dataset(replace(config, time_column="event_time"), source=table).sequences is not None
+
+
+def test_rows_after_a_filter_are_not_called_by_their_number_in_the_file():
+    rows = [("a", 1, 1), ("a", 1, 5), ("a", 2, 5), ("a", 1, 5)]
+    table = pd.DataFrame(rows, columns=["user", "item", "rating"])
+    config = DataConfig(min_rating=2, duplicates="refuse")
+    with pytest.raises(DataError, match="row 3 of those kept: user 'a' and item 1 appear before"):
+        load_dataset(config, source=table)
+    table["user"] = [0, 0, -1, 0]
+    with pytest.raises(DataError, match="row 2 of those kept: negative user id -1"):
+        load_dataset(replace(config, duplicates="first", keep_ids=True), source=table)

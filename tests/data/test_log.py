@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.core import DataError
+from fastkd.data.filters import times_of
 from fastkd.data.log import IdColumn, InteractionLog, ReadOptions, unique_inverse
 
 INTEGERS = st.lists(st.one_of(st.integers(-5, 5), st.integers(-(2**62), 2**62)), max_size=40)
@@ -73,3 +74,27 @@ def test_take_keeps_all_columns_parallel():
 def test_options_are_frozen():
     with pytest.raises(AttributeError):
         ReadOptions().user = "x"
+
+
+def test_dates_of_any_unit_are_microseconds_and_a_missing_one_is_missing():
+    for unit in ("D", "s", "ns"):
+        times = np.array(["2020-01-03", "2020-01-02"], dtype=f"datetime64[{unit}]")
+        log = InteractionLog.from_arrays([0, 0], [1, 2], time=times)
+        assert log.dated
+        assert log.time.tolist() == [1578009600000000, 1577923200000000]
+    log = InteractionLog.from_arrays([0, 0], [1, 2], time=np.array(["2020-01-03", "NaT"], dtype="datetime64[D]"))
+    assert np.isnan(log.time).tolist() == [False, True]
+    with pytest.raises(DataError, match="needs a time in every row, 1 are missing, first in row 2"):
+        times_of(log, "split='leave_one_out'")
+
+
+@pytest.mark.parametrize("times", [["10", "9"], [True, False], np.array(["10", 9], dtype=object)])
+def test_times_that_are_neither_numbers_nor_dates_are_refused(times):
+    with pytest.raises(DataError, match=r"arrays: times must be numbers or dates .*datetime64.* got dtype .* first: "):
+        InteractionLog.from_arrays([0, 0], [1, 2], time=times)
+
+
+def test_rows_of_a_filtered_log_are_not_called_by_the_number_in_the_file():
+    log = InteractionLog.from_arrays([0, 1, 2], [1, 2, 3])
+    assert (log.row_name(1), log.take(np.array([2, 1, 0])).row_name(1)) == ("row 2", "row 2")
+    assert log.take(np.array([False, True, True])).row_name(0) == "row 1 of those kept"

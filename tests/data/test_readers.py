@@ -256,3 +256,8 @@ def test_a_frame_with_one_name_twice_is_refused():
     table = pd.DataFrame([[1, 2, 3]], columns=["user", "item", "item"])
     with pytest.raises(DataError, match="pandas DataFrame: 2 columns could be the item"):
         read_interactions(table)
+
+
+def test_a_frame_may_name_its_columns_by_numbers():
+    log = read_interactions(pd.DataFrame([[1, 2], [3, 4]]), options=ReadOptions(user="0", item="1"))
+    assert (log.user.tolist(), log.item.tolist()) == ([1, 3], [2, 4])

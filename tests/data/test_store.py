@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.core import DataError, Interactions
-from fastkd.data import Dataset, IdMap, Reading, UserSequences, is_store, open_store, save_store, store_provenance
+from fastkd.data import (
+    Dataset,
+    IdMap,
+    Reading,
+    UserSequences,
+    is_store,
+    open_store,
+    save_store,
+    store,
+    store_provenance,
+)
 from fastkd.data.store import check_target
 
 
@@ -243,3 +253,18 @@ def test_the_order_of_time_is_kept(tmp_path):
     save_store(Dataset(train, other, other, *maps, sequences=order), tmp_path / "wrong")
     with pytest.raises(DataError, match=r"train\.sequence\.npy holds items outside \[0, 5\)"):
         open_store(tmp_path / "wrong", verify=True)
+
+
+def test_a_store_that_came_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    write = store._write
+
+    def late(dataset, folder, provenance):
+        write(dataset, folder, provenance)
+        (tmp_path / "s").mkdir()
+        write(dataset, tmp_path / "s", {"first": True})
+
+    monkeypatch.setattr(store, "_write", late)
+    with pytest.raises(DataError, match="s exists; overwrite=True replaces it"):
+        save_store(make([(u, 0) for u in range(4)]), tmp_path / "s")
+    assert store_provenance(tmp_path / "s") == {"first": True}
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]

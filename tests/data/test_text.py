@@ -189,3 +189,18 @@ def test_reading_does_not_hold_the_file_twice_in_python_objects(write):
     tracemalloc.stop()
     assert (log.user == rows[:, 0]).all()
     assert peak < 3 * rows.nbytes  # numpy columns, their chunks, and no per-row objects
+
+
+@pytest.mark.parametrize("before", ["\n", "\n\r\n", " \n\n"])
+def test_empty_lines_before_the_header_are_skipped(write, before):
+    log = read_delimited(write(before + "item,user\n10,1\n20,2\n"), ReadOptions())
+    assert (log.user.tolist(), log.item.tolist()) == ([1, 2], [10, 20])
+    log = read_delimited(write(before + "1,10\n2,20\n"), ReadOptions())
+    assert (log.user.tolist(), log.item.tolist()) == ([1, 2], [10, 20])
+
+
+def test_a_first_line_that_names_users_and_items_is_a_header_whatever_else_it_holds(write):
+    path = write("item,User,2020\n3,1,7\n4,2,8\n")
+    assert read_delimited(path, ReadOptions()).user.tolist() == [1, 2]
+    path = write("song,listener,2020\n3,1,7\n")
+    assert read_delimited(path, ReadOptions(user="listener", item="song")).item.tolist() == [3]

@@ -259,3 +259,11 @@ def test_a_teacher_is_of_lists_or_of_vectors():
         ForeignConfig(lists=lists, items=items, cosine=True)
     with pytest.raises(ConfigError, match=r"a teacher needs items \(vectors\) or lists, got neither"):
         ForeignConfig()
+
+
+def test_a_json_map_that_gives_an_id_two_rows_is_refused(tmp_path):
+    rows = shuffled(tmp_path / "items.npy")
+    name, row = next(iter(rows.items()))
+    (tmp_path / "map.json").write_text(json.dumps(rows)[:-1] + f', "{name}": {(row + 1) % len(rows)}}}')
+    with pytest.raises(TeacherError, match=rf"map\.json: item '{name}' has two rows, "):
+        items_of(tmp_path, vectors="items.npy", ids="map.json")

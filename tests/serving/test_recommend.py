@@ -113,6 +113,15 @@ def test_only_the_users_asked_for_in_their_order(tmp_path):
     assert read(path) == expected(whole_numbers(), [11, 3, 20], *maps, 2)
 
 
+def test_users_may_be_asked_for_as_python_strings(tmp_path):
+    users, path = IdMap(np.array([f"u{u:03}" for u in range(USERS)])), tmp_path / "some.csv"
+    asked = np.array(["u011", "u003"], dtype=object)
+    recommend(
+        whole_numbers(), path, user_ids=users, item_ids=number_ids(ITEMS, 2), users=asked, options=RecommendOptions(k=1)
+    )
+    assert [line.split(",")[0] for line in path.read_text().splitlines()[1:]] == ['"u011"', '"u003"']
+
+
 def test_nobody_asked_for_gives_an_empty_file_with_its_columns(tmp_path):
     maps = (IdMap.identity(USERS), IdMap.identity(ITEMS))
     result = recommend(whole_numbers(), tmp_path / "a.parquet", user_ids=maps[0], item_ids=maps[1], users=[])
