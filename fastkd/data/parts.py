@@ -109,7 +109,7 @@ def warn_of_discarded_parts(log: InteractionLog, split: str) -> None:
     """Say that a split that draws anew does not look at the parts that the source states."""
     if split == "column" or log.split is None:
         return
-    found = set(np.unique(log.split.values).tolist())
+    found = set(log.split.take(np.unique(log.split.codes, return_index=True)[1]).values.tolist())
     parts = [*(part for part in ORDER if part in found), *sorted(found - {*ORDER, ""})]
     if len(parts) > 1:
         warnings.warn(
