@@ -208,11 +208,12 @@ def test_no_result_comes_from_uninitialised_memory(monkeypatch):
         assert torch.equal(run("triton", users, items, ids[:, :c], exclude=seen), wanted)
 
 
-def test_segments_of_the_catalogue_leave_no_trace(monkeypatch):
+@pytest.mark.parametrize("limit", ["_FLAG_BYTES", "_SECOND_AXIS"])
+def test_segments_of_the_catalogue_leave_no_trace(monkeypatch, limit):
     from fastkd.kernels.triton import rank_of as kernel
 
     users, items, ids = normal(3, 5), normal(520, 5, seed=1), given_ids(3, 10, 520)
-    monkeypatch.setattr(kernel, "_FLAG_BYTES", 6)
+    monkeypatch.setattr(kernel, limit, {"_FLAG_BYTES": 6, "_SECOND_AXIS": 2}[limit])
     monkeypatch.setattr(kernel, "_PER_PROGRAM", 1)
     for c in (1, 10):
         assert torch.equal(run("triton", users, items, ids[:, :c]), run("reference", users, items, ids[:, :c]))
