@@ -22,9 +22,20 @@ from fastkd.cli.results import StudyResults, write_results
 from fastkd.cli.runs import Room, do_run, ranking_rate, student_run, teacher_run, torch_device
 from fastkd.cli.teachers import file_teacher, run_teacher
 from fastkd.cli.tuning import check_tunable, tune_students, with_spaces
-from fastkd.core.errors import ConfigError, TeacherError, did_you_mean
+from fastkd.core.errors import ConfigError, DataError, TeacherError, did_you_mean
 from fastkd.core.files import write_text
-from fastkd.data import Dataset, dataset_summary, is_store, load_dataset, open_store, save_store, synthetic_dataset
+from fastkd.data import (
+    Dataset,
+    changed_files,
+    dataset_summary,
+    is_store,
+    load_dataset,
+    open_store,
+    record_files,
+    save_store,
+    store_provenance,
+    synthetic_dataset,
+)
 from fastkd.evaluation import evaluate
 from fastkd.models import Tables, Teacher
 from fastkd.presets import PLAIN, StudyConfig
@@ -151,11 +162,20 @@ def _tables_of(teacher: Teacher) -> Tables | None:
 
 
 def prepare_data(config: StudyConfig, folder: Path, display: Display) -> Dataset:
-    """Return the study's data from its store, made on first use from the configured source."""
-    store = folder / "data"
+    """Return the study's data from its store, made on first use from the configured source.
+
+    A source that has changed since is refused: the folder's runs share the old rows. One that is gone is not missed.
+    """
+    store, path = folder / "data", config.data.path
     if not is_store(store):
         with display.stage(f"data: {config.data.name or config.name}"):
-            save_store(load_dataset(config.data), store)
+            provenance = {} if path is None else {"files": record_files(path)}
+            save_store(load_dataset(config.data), store, provenance=provenance)
+    elif path is not None and (changed := changed_files(path, store_provenance(store).get("files"))):
+        raise DataError(
+            f"{path} is not what {store} was made from (other content: {', '.join(changed)}), and the runs in {folder} "
+            f"are of the old rows. Give another --folder"
+        )
     return open_store(store)
 
 

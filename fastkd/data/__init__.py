@@ -12,6 +12,7 @@ from fastkd.data.planted import SyntheticConfig
 from fastkd.data.readers import read_interactions
 from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences, build_sequences
+from fastkd.data.source import changed_files, record_files
 from fastkd.data.splits import column_split, cut_valid, leave_one_out, random_split, temporal_split
 from fastkd.data.store import is_store, open_store, save_store, store_provenance
 from fastkd.data.summary import DatasetSummary, dataset_summary
@@ -37,6 +38,7 @@ __all__ = [
     "UserSequences",
     "batches",
     "build_sequences",
+    "changed_files",
     "column_split",
     "cut_valid",
     "dataset_summary",
@@ -52,6 +54,7 @@ __all__ = [
     "prepare_log",
     "random_split",
     "read_interactions",
+    "record_files",
     "save_store",
     "store_provenance",
     "synthetic_dataset",

@@ -24,7 +24,8 @@ from fastkd.data.parts import warn_of_discarded_parts, warn_of_shared_pairs
 from fastkd.data.readers import read_interactions, resolve
 from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences, build_sequences
-from fastkd.data.store import checksum, is_store, open_store, save_store, store_provenance
+from fastkd.data.source import record_files
+from fastkd.data.store import is_store, open_store, save_store, store_provenance
 from fastkd.data.synthetic import synthetic_dataset
 
 
@@ -272,7 +273,5 @@ def _refuse_bare(log: PreparedLog) -> None:
 def _provenance(config: DataConfig) -> dict[str, Any]:
     values = {k: v for k, v in to_mapping(config).items() if k not in ("store", "path")}
     if config.path is not None:
-        path = resolve(config.path)
-        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-        values["source"] = {p.name: checksum(p, "blake2b") for p in files}
+        values["source"] = {name: file["blake2b"] for name, file in record_files(config.path).items()}
     return values

@@ -69,6 +69,23 @@ def test_the_data_come_from_the_store_afterwards(fastkd, study, write, tmp_path)
     assert "none seed 0" in shown.stderr
 
 
+def test_a_source_that_changed_is_refused_and_one_touched_or_gone_is_not(fastkd, study, write, tmp_path):
+    rows, run = tmp_path / "clicks.csv", tmp_path / "run"
+    text = "user,item\n" + "".join(f"{u},{(u * 7 + k) % 12}\n" for u in range(30) for k in range(8))
+    rows.write_text(text)
+    study["data"] = {"path": str(rows), "split": "random"}
+    arguments = ("distill", write(study), "--methods", "none", "--folder", run)
+    fastkd(*arguments)
+    os.utime(rows, ns=(1, 1))
+    fastkd(*arguments)
+    rows.write_text(text.replace("0,1\n", "0,11\n", 1))
+    shown = fastkd(*arguments, code=3).stderr
+    assert "clicks.csv is not what" in shown
+    assert "Give another --folder" in shown
+    rows.unlink()
+    fastkd(*arguments)
+
+
 def test_warm_starts_bring_what_they_start_from(study):
     config = from_mapping(StudyConfig, study)
     assert with_prerequisites(config, None) == ("none", "rrd", "de", "bd")
