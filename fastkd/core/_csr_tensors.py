@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -22,7 +23,9 @@ def csr_tensors(
         raise RuntimeError(f"an exported program cannot hold arrays of numpy: call to_torch({str(device)!r}) before")
     # A trace can neither ask an array whether it is writable nor keep what it makes, which is of no use outside of it.
     arrays = (indptr, indices) if traced else (_writable(indptr), _writable(indices))
-    first, second = (torch.from_numpy(array).to(device) for array in arrays)
+    # What an evaluation in inference mode leaves in the cache must do for training afterwards.
+    with contextlib.nullcontext() if traced else torch.inference_mode(False):
+        first, second = (torch.from_numpy(array).to(device) for array in arrays)
     if not traced and not torch._C._len_torch_dispatch_stack():
         cache[name] = first, second
     return first, second

@@ -78,7 +78,7 @@ class Interactions:
         if rows * columns >= 2**63:
             raise DataError(f"{rows} users x {columns} items: pairs do not fit 64-bit keys")
         # One sort of combined keys is several times faster than sorting pairs.
-        keys = np.sort(user_ids.astype(np.int64) * columns + item_ids)
+        keys = np.sort(user_ids.astype(np.int64) * columns + item_ids.astype(np.int64, copy=False))
         repeated = np.zeros(len(keys), dtype=bool)
         np.equal(keys[1:], keys[:-1], out=repeated[1:])
         if repeated.any():
@@ -170,6 +170,8 @@ class Interactions:
     def contains(self, users: ArrayLike, items: ArrayLike) -> NDArray[np.bool_]:
         """Return whether each (user, item) pair is an interaction, by binary search; an id out of range has none."""
         user_ids, item_ids = _integers(users, "users"), _integers(items, "items")
+        if self.num_users * self.num_items >= 2**63:
+            raise DataError(f"{self.num_users} users x {self.num_items} items: pairs do not fit 64-bit keys")
         keys = self._cache.get("keys")
         if keys is None:
             keys = self.entry_users().astype(np.int64) * self.num_items + self.indices

@@ -185,7 +185,7 @@ def define_row_loss(schema: str, *, differentiable: int) -> Callable[..., Tensor
 
     def loss_of(*args: Any) -> Any:
         if needs_gradient(*args[:differentiable]):
-            return record(_RowLoss, direct, args[differentiable:], *args[:differentiable])
+            return record(_RowLoss, direct, args[differentiable:], *args[:differentiable])[0]
         return direct(*args)[0]
 
     op = define(schema, implementation=implementation, fake=fake, autograd=autograd)
@@ -196,7 +196,9 @@ def define_row_loss(schema: str, *, differentiable: int) -> Callable[..., Tensor
 def once(backward: Op) -> Op:
     """Make a native ``backward`` run outside autograd and refuse, rather than drop, second derivatives.
 
-    ``torch.autograd.function.once_differentiable`` lets them pass as 0 where the upstream gradient is a constant.
+    The function must have saved every input that may want a gradient, or a :func:`handle` among its results: the
+    refusal hangs on them. On a leaf of its own, as that of ``torch.autograd.function.once_differentiable``, it is not
+    on the way from a gradient to an input, and ``autograd.grad`` or a Hessian would find 0.
     """
 
     @functools.wraps(backward)
@@ -206,20 +208,28 @@ def once(backward: Op) -> Op:
         # The compiler refuses second derivatives by itself.
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return tuple(gradients)
-        graph = [None if g is None else g.detach().requires_grad_() for g in gradients]
-        return tuple(None if g is None else _Once.apply(g) for g in graph)  # type: ignore[no-untyped-call]
+        ways = [t for t in (*ctx.saved_tensors, *upstream) if t is not None and t.requires_grad]
+        return tuple(None if g is None else _Once.apply(g, *ways) for g in gradients)  # type: ignore[no-untyped-call]
 
     return wrapper
 
 
 class _Once(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
+    def forward(ctx: Any, gradient: Tensor, *ways: Tensor) -> Tensor:
+        return gradient.detach() if gradient.is_sparse else gradient.view_as(gradient)
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
         raise RuntimeError("native fastkd ops have no second derivative; call the op with backend='reference'")
+
+
+def handle(like: Tensor) -> Tensor:
+    """Return a further, empty result of a function that keeps none of its inputs, to be saved: see :func:`once`.
+
+    It holds no memory, and nobody can change it in place, as a loss may be.
+    """
+    return like.new_empty(0)
 
 
 class _RowLoss(torch.autograd.Function):
@@ -229,14 +239,15 @@ class _RowLoss(torch.autograd.Function):
     def forward(ctx: Any, op: Op, constants: tuple[Any, ...], *scores: Tensor) -> Any:
         *others, _, backend = constants
         results = op(*scores, *others, True, backend)
-        ctx.save_for_backward(*results[1:])
+        end = handle(results[0])
+        ctx.save_for_backward(*results[1:], end)
         ctx.dtypes = [t.dtype for t in scores]
-        return results[0]
+        return results[0], end
 
     @staticmethod
     @once
-    def backward(ctx: Any, upstream: Tensor) -> Any:
-        needed = zip(ctx.needs_input_grad[2:], ctx.saved_tensors, ctx.dtypes, strict=True)
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> Any:
+        needed = zip(ctx.needs_input_grad[2:], ctx.saved_tensors[:-1], ctx.dtypes, strict=True)
         return None, None, *[scale_rows(unit, upstream, dtype) if need else None for need, unit, dtype in needed]
 
 

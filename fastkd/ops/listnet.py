@@ -28,7 +28,7 @@ def listnet(scores: Tensor, teacher: Tensor, *, temperature: float = 1.0, backen
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     A score of -inf, the student's or the teacher's, is padding: its place counts in neither softmax. A row of padding
-    has loss 0 and gradient 0. Scores may be of any size; NaN or +inf in a row makes its loss NaN.
+    has loss 0 and gradient 0. Scores may be of any size up to 1e37; NaN or +inf in a row makes its loss NaN.
 
     Returns Float[B] in the dtype of ``scores``, float32 at least. The gradient has the dtype of ``scores``.
 

@@ -42,7 +42,7 @@ def pairwise(
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     A score of -inf is padding: the mean is over the pairs that have both scores, and a row without any has loss 0 and
-    gradient 0. Scores may be of any size; NaN makes the loss of its row NaN.
+    gradient 0. Scores may be of any size up to 1e37; NaN makes the loss of its row NaN.
 
     Returns Float[B] in the dtype of the scores, float32 at least. Gradients have the dtype of their input.
 

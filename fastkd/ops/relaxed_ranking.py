@@ -31,7 +31,7 @@ def relaxed_ranking(
     ``backend``: ``"auto"``, ``"triton"``, ``"numba"`` or ``"reference"``.
 
     A score of -inf is padding and counts for nothing, in both lists. A row with nothing ranked has loss 0 and
-    gradient 0. Scores may be of any size; NaN or +inf in a row makes its loss and gradient NaN.
+    gradient 0. Scores may be of any size up to 1e37; NaN or +inf in a row makes its loss and gradient NaN.
 
     Returns Float[B] in the dtype of the scores, float32 at least. Gradients have the dtype of their input.
 

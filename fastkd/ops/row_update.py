@@ -123,8 +123,10 @@ def _check(
     for name, number in numbers.items():
         if not (math.isfinite(number) and number >= 0):
             raise ValueError(f"{name} must be a finite number of at least 0, got {number!r}")
-    _check_rows(rows, len(weight))
-    return choose("row_update", backend, weight.device.type)
+    chosen = choose("row_update", backend, weight.device.type)
+    if chosen == "reference":
+        _check_rows(rows, len(weight))
+    return chosen
 
 
 def _check_rows(rows: Tensor, num_rows: int) -> None:
@@ -155,6 +157,7 @@ def _step(function: str) -> Any:
     def implementation(*args: Any) -> None:
         *values, backend = args
         tensors, numbers = values[: -len(names)], dict(zip(names, values[-len(names) :], strict=True))
+        _check_rows(tensors[1], len(tensors[0]))  # here and not above, where a compiled program would leave it out
         with torch.no_grad():
             launch("row_update", backend, args[0].device, function)(*(t.detach() for t in tensors), **numbers)
         # Kernels write past torch, which could not tell that a graph made before has lost its values.

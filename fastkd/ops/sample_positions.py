@@ -16,6 +16,7 @@ from fastkd.ops._library import define, launch
 from fastkd.ops.sample_ranked import _check_count, _lengths, _users
 
 Law = Literal["uniform", "linear", "exponential"]
+_FLAT = 1e-8
 
 
 def sample_positions(
@@ -41,7 +42,8 @@ def sample_positions(
         list_length: m, or Int64[B] the length of each user's list.
         n: draws per user.
         law: see above.
-        decay: positive, for ``"exponential"``: how much less likely the end of the list is, in powers of e.
+        decay: positive, for ``"exponential"``: how much less likely the end of the list is, in powers of e. Below 1e-8
+            the law is drawn as uniform, from which it differs by less than that: the formula would lose its digits.
         seed: root seed of the draw.
         epoch: epoch of the draw.
         backend: ``"auto"``, ``"numba"`` or ``"reference"``, which runs on any device.
@@ -65,6 +67,8 @@ def sample_positions(
     # A bound spares a device the question for the longest list, which nothing here needs.
     lengths, _ = _lengths(list_length, ids, None if ids.device.type == "cpu" else 2**62)
     chosen = choose("sample_positions", backend, ids.device.type)
+    if law == "exponential" and decay < _FLAT:
+        law = "uniform"
     drawn: Tensor = _native(ids, lengths, n, law, float(decay), seed, epoch, chosen)
     return drawn
 

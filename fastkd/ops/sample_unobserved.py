@@ -58,15 +58,12 @@ def sample_unobserved(
     """
     _check(interactions, users, n, epoch, exclude_lists)
     check_seed(seed)
-    if validate:
-        _check_users(users, interactions.num_users)
-        if exclude_lists is not None:
-            check_range("exclude_lists", exclude_lists, interactions.num_items)
     ids = users.detach().to(torch.int64).contiguous()
     lists = None if exclude_lists is None else exclude_lists.detach().contiguous()
     chosen = choose("sample_unobserved", backend, ids.device.type)
     indptr, indices = interactions.to_torch(ids.device)
-    drawn: Tensor = _native(ids, n, indptr, indices, interactions.num_items, lists, replacement, seed, epoch, chosen)
+    items = interactions.num_items
+    drawn: Tensor = _native(ids, n, indptr, indices, items, lists, replacement, seed, epoch, validate, chosen)
     return drawn
 
 
@@ -86,7 +83,7 @@ def _check(interactions: Interactions, users: Tensor, n: int, epoch: int, lists:
 
 
 def _check_users(users: Tensor, num_users: int) -> None:
-    if torch.compiler.is_compiling() or users.numel() == 0:
+    if users.numel() == 0:
         return
     low, high = users.aminmax()
     if int(low) < 0 or int(high) >= num_users:
@@ -95,8 +92,12 @@ def _check_users(users: Tensor, num_users: int) -> None:
 
 def _launch(
     users: Tensor, n: int, indptr: Tensor, indices: Tensor, num_items: int, lists: Tensor | None, replacement: bool,
-    seed: int, epoch: int, backend: str,
+    seed: int, epoch: int, validate: bool, backend: str,
 ) -> Tensor:  # fmt: skip
+    if validate:  # here and not above, where a compiled program would leave it out
+        _check_users(users, len(indptr) - 1)
+        if lists is not None:
+            check_range("exclude_lists", lists, num_items)
     key = Seeds(seed).key("negatives", epoch)
     draw: Any = reference.sample_unobserved
     if backend != "reference":
@@ -111,7 +112,7 @@ def _fake(users: Tensor, n: int, *_: Any) -> Tensor:
 
 _native = define(
     "sample_unobserved(Tensor users, SymInt n, Tensor indptr, Tensor indices, int num_items, Tensor? lists,"
-    " bool replacement, int seed, int epoch, str backend) -> Tensor",
+    " bool replacement, int seed, int epoch, bool validate, str backend) -> Tensor",
     implementation=_launch,
     fake=_fake,
 )

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from fastkd.kernels.reference import topology_distance as reference
 from fastkd.ops._dispatch import choose, kernel
-from fastkd.ops._library import needs_gradient, once
+from fastkd.ops._library import handle, needs_gradient, once
 from fastkd.ops.linear import linear
 
 _ROWS = 1024
@@ -134,7 +134,7 @@ def _by_group(s: Tensor, t: Tensor, w: Tensor, groups: Tensor, positive_only: bo
 
 
 def _tiles(s: Tensor, t: Tensor, w: Tensor, groups: Tensor | None, positive_only: bool) -> Distance:
-    loss, pairs = _Tiles.apply(s, t, w, groups, positive_only)  # type: ignore[no-untyped-call]
+    loss, pairs, _ = _Tiles.apply(s, t, w, groups, positive_only)  # type: ignore[no-untyped-call]
     return Distance(loss, pairs)
 
 
@@ -147,12 +147,13 @@ class _Tiles(torch.autograd.Function):
         ours = s.device.type == "cpu" and groups is None and not torch.compiler.is_compiling()
         made = _on_the_host if ours else _anywhere
         loss, pairs = made(s.detach(), t, w, groups, positive_only, gradient)
+        end = handle(s)
         if gradient is not None:
-            ctx.save_for_backward(gradient)
+            ctx.save_for_backward(gradient, end)
             gradient.mul_(4.0)
         pairs = pairs.to(s.dtype)
         ctx.mark_non_differentiable(pairs)
-        return loss.to(s.dtype), pairs
+        return loss.to(s.dtype), pairs, end
 
     @staticmethod
     @once

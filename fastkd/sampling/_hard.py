@@ -82,6 +82,12 @@ class HardDraws:
         return short
 
     def _best(self, users: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        # A user with nothing left has -1 in all places; a caller's function is asked about items alone.
+        some = (drawn >= 0).any(axis=1)
+        if drawn.size and not some.all():
+            found = np.full((len(drawn), drawn.shape[1] // self._candidates), -1, dtype=np.int64)
+            found[some] = self._best(users[some], drawn[some])
+            return found
         scores: Any = self._scores(users, drawn) if drawn.size else np.empty(drawn.shape, dtype=np.float32)
         if _arrays.is_tensor(scores):
             scores = scores.detach().cpu().numpy()
@@ -91,8 +97,8 @@ class HardDraws:
         scores = np.where(np.isnan(scores), -np.inf, scores).reshape(len(users), -1, self._candidates)
         items = drawn.reshape(scores.shape)
         top = scores == scores.max(axis=2, keepdims=True) if scores.size else np.zeros(scores.shape, dtype=bool)
-        found: NDArray[np.int64] = np.where(top, items, np.iinfo(np.int64).max).min(axis=2, initial=2**62)
-        return found
+        best: NDArray[np.int64] = np.where(top, items, np.iinfo(np.int64).max).min(axis=2, initial=2**62)
+        return best
 
     def _inner_products(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float32]:
         assert self._tables is not None

@@ -76,7 +76,9 @@ def _stretches(found: NDArray[np.uint64]) -> Iterator[NDArray[np.uint64]]:
 
 def shares_of(values: Any) -> NDArray[np.uint64]:
     """Return shares of 2**32 that sum to it exactly, from shares that sum to 1."""
-    edges = np.rint(np.cumsum(np.asarray(values, dtype=np.float64)) * FULL).astype(np.uint64)
+    edges = np.rint(np.cumsum(np.asarray(values, dtype=np.float64)) * FULL)
+    # A sum before the last may be above 1 by a rounding, and edges must not fall.
+    edges = np.minimum(edges, FULL).astype(np.uint64)
     edges[-1] = FULL
     found: NDArray[np.uint64] = np.diff(edges, prepend=np.uint64(0))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -178,6 +179,21 @@ class OpContract:
         gradients = torch.autograd.grad(self.call(inputs, native).sum(), inputs, create_graph=True)
         with pytest.raises(RuntimeError, match="backend='reference'"):
             sum(g.square().sum() for g in gradients).backward()
+
+    def test_native_never_drops_a_second_derivative(self, native):
+        """``autograd.grad`` follows the ways to its inputs alone, and calls what is on none of them 0."""
+        inputs = [t.to(device_of(native)).requires_grad_() for t in self.inputs(padded=False)]
+        for loss in (torch.sum, lambda found: found.square().sum()):
+            gradients = torch.autograd.grad(loss(self.call(inputs, native)), inputs, create_graph=True)
+            for gradient, leaf in itertools.product(gradients, inputs):
+                with pytest.raises(RuntimeError, match="backend='reference'"):
+                    torch.autograd.grad(gradient.square().sum(), leaf, allow_unused=True, retain_graph=True)
+
+    def test_a_result_may_be_changed_in_place(self, native):
+        inputs = [t.to(device_of(native)).requires_grad_() for t in self.inputs(padded=False)]
+        wanted = torch.autograd.grad((self.call(inputs, native) * 2).sum(), inputs)
+        found = torch.autograd.grad(self.call(inputs, native).mul_(2).sum(), inputs)
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
     def test_reference_has_a_second_derivative(self):
         inputs = [t.requires_grad_() for t in self.inputs(rows=2, padded=False)]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -153,3 +154,21 @@ def test_the_matrix_it_is_built_from_stays_as_it_is():
     matrix = sp.csr_array((np.ones(3), np.array([2, 0, 2]), np.array([0, 3])), shape=(1, 3))
     assert Interactions.from_scipy(matrix).indices.tolist() == [0, 2]
     assert (matrix.indices.tolist(), matrix.nnz) == ([2, 0, 2], 3)
+
+
+def test_tensors_made_in_inference_mode_serve_training_afterwards():
+    table = Interactions.from_pairs([0, 1], [1, 0])
+    with torch.inference_mode():
+        table.to_torch()
+    assert not any(t.is_inference() for t in table.to_torch())
+
+
+def test_unsigned_ids_are_ids():
+    table = Interactions.from_pairs(np.array([0, 1], dtype=np.uint64), np.array([2**40 + 1, 5], dtype=np.uint64))
+    assert table.indices.tolist() == [2**40 + 1, 5]
+
+
+def test_pairs_past_64_bits_are_refused_where_they_are_looked_up():
+    table = Interactions.from_csr([0, 1, 2, 3, 4], [5, 6, 7, 8], 2**62)
+    with pytest.raises(DataError, match="do not fit 64-bit keys"):
+        table.contains([0], [5])

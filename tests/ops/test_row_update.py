@@ -188,3 +188,13 @@ def test_adam_names_what_its_state_lacks():
         row_adam(weight, ROWS, g, (mean[:, :1].contiguous(), square, step), lr=0.1)
     with pytest.raises(ValueError, match=r"betas must be in \[0, 1\)"):
         row_adam(weight, ROWS, g, (mean, square, step), lr=0.1, betas=(0.9, 1.0))
+
+
+def test_a_compiled_step_refuses_rows_out_of_range():
+    weight, gradient = torch.zeros(20, 4), torch.ones(2, 4)
+    torch.compiler.reset()
+    step = torch.compile(lambda rows: row_sgd(weight, rows, gradient, lr=0.1), backend="aot_eager")
+    step(torch.tensor([3, 5]))
+    with pytest.raises(ValueError, match=r"rows must be ascending, distinct and in \[0, 20\)"):
+        step(torch.tensor([3, 10**7]))
+    assert weight.sum().item() == pytest.approx(-0.8)

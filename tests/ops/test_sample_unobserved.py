@@ -72,7 +72,20 @@ def test_opcheck_and_compile():
     compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")
     for rows in (4, 6):
         assert torch.equal(compiled(torch.arange(rows)), draw(torch.arange(rows)))
-    arguments = (torch.arange(4), 5, *seen.to_torch(), 40, torch.tensor([[1], [2], [-1], [3]]), False, 1, 2, "numba")
+    with pytest.raises(ValueError, match=r"users holds 9, outside \[0, 6\)"):
+        compiled(torch.tensor([0, 1, 9, 2]))
+    arguments = (
+        torch.arange(4),
+        5,
+        *seen.to_torch(),
+        40,
+        torch.tensor([[1], [2], [-1], [3]]),
+        False,
+        1,
+        2,
+        True,
+        "numba",
+    )
     torch.library.opcheck(torch.ops.fastkd.sample_unobserved.default, arguments)
 
 

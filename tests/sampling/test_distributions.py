@@ -197,3 +197,26 @@ def test_items_without_weight_are_not_drawn(backend):
     # Half uniform: what cannot come by popularity comes evenly.
     mixed = NegativeSampler(seen, distribution="mixed", backend=backend).sample(np.array([0]), 60)
     assert set(mixed[0].tolist()) == {2, 3, 4}
+
+
+@pytest.mark.parametrize("backend", [*FAST, "reference"])
+@pytest.mark.parametrize("shares", [(0.5, 0.5000005, 0.0), tuple(np.float32([0.3, 0.7000001, 0]))])
+def test_shares_that_pass_1_by_a_rounding_before_the_last(table, backend, shares):
+    assert _tables.shares_of(shares).tolist()[-1] == 0
+    drawn = NegativeSampler(table, distribution=Stratified(strata=3, shares=shares), backend=backend).sample([5, 6], 4)
+    assert (drawn >= 0).all()
+
+
+@pytest.mark.parametrize("backend", [*FAST, "reference"])
+def test_a_function_of_scores_is_asked_about_items_alone(table, backend):
+    def scores(users, items):
+        assert items.min() >= 0
+        return np.cos(users[:, None] + items)
+
+    made = {"distribution": Hard(scores, candidates=3), "backend": backend}
+    full = USERS - 1
+    with pytest.raises(DataError, match=f"user {full} has no item"):
+        NegativeSampler(table, **made).sample(np.array([1, full]), 2)
+    drawn = NegativeSampler(table, **made).sample(np.array([1, full, 2]), 2, on_exhausted="pad")
+    assert (drawn[1] == -1).all()
+    assert (drawn[[0, 2]] == NegativeSampler(table, **made).sample(np.array([1, 2]), 2)).all()

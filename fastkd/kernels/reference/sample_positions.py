@@ -3,7 +3,8 @@
 Slot j of user u reads the Philox block of counter (j, user low, user high, 0); U from its words (0, 1), V from (2, 3),
 both with 52 bits. Of a list of m items: ``uniform`` floor(U m); ``linear`` the smaller of floor(U m) and floor(V m), so
 P(r) = (2 (m - r) + 1) / m^2 for ranks r = 1..m; ``exponential`` the inverse of the truncated law
-p ~ exp(-decay r / m): ceil(-(m / decay) log(1 - U (1 - exp(-decay)))) as a rank, held in 1..m.
+p ~ exp(-decay r / m): ceil(-(m / decay) log(1 - U (1 - exp(-decay)))) as a rank, held in 1..m; the op calls for
+``uniform`` where decay is below 1e-8.
 """
 
 from __future__ import annotations
