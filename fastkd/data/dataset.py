@@ -13,6 +13,8 @@ from fastkd.core.interactions import Interactions
 from fastkd.data.reading import Reading
 from fastkd.data.sequences import UserSequences
 
+_LARGEST = 2**63 - 1
+
 
 @dataclass(frozen=True, eq=False)
 class IdMap:
@@ -36,14 +38,20 @@ class IdMap:
         return decoded
 
     def encode(self, originals: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the internal ids of original ids; an unknown one is refused by value."""
+        """Return the internal ids of original ids; an unknown one, or one of another kind, is refused by value."""
         if "sorter" not in self._order:
             self._order["sorter"] = np.argsort(self.originals, kind="stable")
         sorter = self._order["sorter"]
         wanted = typed_ids(np.asarray(originals))
-        if (wanted.dtype.kind == "U") != (self.originals.dtype.kind == "U") and wanted.size:
-            kind = "text" if self.originals.dtype.kind == "U" else "integers"
+        kind, kinds = ("text", "U") if self.originals.dtype.kind == "U" else ("integers", "iu")
+        if wanted.dtype.kind not in kinds and wanted.size:
             raise DataError(f"ids are {kind} here, got dtype {wanted.dtype}, first: {wanted.flat[0].item()!r}")
+        if wanted.dtype.kind == "u":
+            # numpy compares unsigned and signed integers as float64, which rounds ids past 2**53
+            past = wanted[wanted > np.uint64(_LARGEST)]
+            if past.size:
+                raise DataError(f"{past.size} unknown id(s), first: {past[0].item()}, past the largest id {_LARGEST}")
+            wanted = wanted.astype(np.int64)
         at = np.searchsorted(self.originals, wanted, sorter=sorter)
         found = sorter[np.minimum(at, len(self) - 1)] if len(self) else np.zeros(wanted.shape, dtype=np.int64)
         missing = self.originals[found] != wanted if len(self) else np.ones(wanted.shape, dtype=bool)
@@ -65,7 +73,11 @@ def typed_ids(ids: NDArray[Any]) -> NDArray[Any]:
         return ids
     for kind, dtype in ((str, np.str_), ((int, np.integer), np.int64)):
         if all(isinstance(value, kind) and not isinstance(value, bool) for value in ids.flat):
-            return ids.astype(dtype)
+            try:
+                return ids.astype(dtype)
+            except OverflowError as error:
+                past = next(value for value in ids.flat if not -_LARGEST - 1 <= int(value) <= _LARGEST)
+                raise DataError(f"id {past} is no 64-bit integer; such ids must be text") from error
     raise DataError(f"ids must be all integers or all text, got {', '.join(repr(value) for value in ids.flat[:3])}")
 
 

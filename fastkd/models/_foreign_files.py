@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from fastkd.core.errors import ConfigError, TeacherError
 from fastkd.data.dataset import IdMap
+from fastkd.models._tensors import floating_tensor
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
@@ -29,9 +31,9 @@ class VectorsConfig:
     ``vectors``: ``.safetensors``, ``.npy``, or anything else as a raw float32 matrix of ``width`` columns. ``tensor``:
     its name in a ``.safetensors`` file; None where there is but one floating matrix. ``ids``: whose row is whose, by
     the ids of the source: ``.json`` (``{id: row}``, or a list with an id for each row), ``.npy`` (an id for each row),
-    or text (``id<tab>row`` lines, or an id on each line). None: the tensor ``ids`` of the ``.safetensors`` file if it
-    has one, else id i is row i. Ids that the data lacks are passed over. ``missing``: what to do with ids of the data
-    that have no row: ``"refuse"``, a vector of ``"zero"``, or the ``"mean"`` of those there are.
+    or text (``id<tab>row`` lines, or the id of each row on a line). None: the tensor ``ids`` of the ``.safetensors``
+    file if it has one, else id i is row i. Ids that the data lacks are passed over. ``missing``: what to do with ids
+    of the data that have no row: ``"refuse"``, a vector of ``"zero"``, or the ``"mean"`` of those there are.
     """
 
     vectors: Path
@@ -43,12 +45,14 @@ class VectorsConfig:
     def __post_init__(self) -> None:
         if self.width is not None and self.width < 1:
             raise ConfigError(f"width must be at least 1, got {self.width}")
+        if self.tensor is not None and Path(self.vectors).suffix.lower() != ".safetensors":
+            raise ConfigError(f"tensor={self.tensor!r} is for a .safetensors file: leave it out for {self.vectors}")
         if self.missing not in ("refuse", "zero", "mean"):
             raise ConfigError(f"missing={self.missing!r} is not allowed. One of: refuse, zero, mean")
 
 
-def read_vectors(config: VectorsConfig, wanted: IdMap, *, folder: Path, what: str) -> Tensor:
-    """Return the vectors Float32[n, D] of the ids ``wanted``, in their order.
+def read_vectors(config: VectorsConfig, wanted: IdMap, *, folder: Path, what: str) -> tuple[Tensor, Tensor]:
+    """Return the vectors Float32[n, D] of the ids ``wanted``, in their order, and Bool[n]: which of them the file has.
 
     ``folder``: what relative paths start from. ``what``: "item" or "user", for messages. Raises ``TeacherError`` that
     names the file and the id, row or value that does not fit.
@@ -65,20 +69,21 @@ def read_vectors(config: VectorsConfig, wanted: IdMap, *, folder: Path, what: st
         )
     if len(absent) == len(wanted):
         raise TeacherError(f"{path} has no vector for any of the {len(wanted)} {what}s: are the ids those of the data?")
-    vectors = matrix[torch.from_numpy(np.maximum(rows, 0))].float()
+    given = matrix[torch.from_numpy(np.maximum(rows, 0))]
+    vectors = given.float()
     known = torch.from_numpy(rows >= 0)
     bad = (~torch.isfinite(vectors)).any(1) & known
     if bool(bad.any()):
         at = int(bad.nonzero()[0, 0])
-        value = vectors[at][~torch.isfinite(vectors[at])][0].item()
+        value = given[at][~torch.isfinite(vectors[at])][0].item()
         raise TeacherError(
             f"{path}: the vector of {what} {wanted.originals[at].item()!r} (row {rows[at]}) holds {value}; "
-            "all values must be finite"
+            "all values must be finite in float32"
         )
     if len(absent):
         filled = vectors[known].mean(0) if config.missing == "mean" else torch.zeros(vectors.shape[1])
         vectors[~known] = filled
-    return vectors
+    return vectors, known
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -113,7 +118,7 @@ def _matrix(config: VectorsConfig, path: Path) -> tuple[Tensor, Tensor | None]:
         array = _npy(path)
         if array.dtype.kind != "f":
             raise TeacherError(f"{path} holds dtype {array.dtype}; floating values are needed")
-        matrix = torch.from_numpy(array.astype(np.float32, copy=False))
+        matrix = floating_tensor(array)
     else:
         matrix = _raw(path, config.width)
     if matrix.ndim != 2 or matrix.shape[1] == 0:
@@ -160,7 +165,7 @@ def _rows(
     if config.ids is None and own_ids is None:
         return _own_rows(wanted, count, text=text, path=folder / config.vectors, what=what)
     if config.ids is not None:
-        source, pairs = folder / config.ids, _pairs(folder / config.ids)
+        source, pairs = folder / config.ids, _pairs(folder / config.ids, count)
     else:
         assert own_ids is not None
         if own_ids.shape != (count,) or own_ids.is_floating_point():
@@ -183,21 +188,25 @@ def _own_rows(wanted: IdMap, count: int, *, text: bool, path: Path, what: str) -
     """Return ids as their own rows."""
     originals = wanted.originals
     if text:
-        try:
-            originals = originals.astype(np.int64)
-        except ValueError as error:
+        # 7 is row 7; 07 and +7 are other ids of the source.
+        name = next((i for i in originals.tolist() if not re.fullmatch("0|-?[1-9][0-9]*", i)), None)
+        if name is not None:
             raise TeacherError(
-                f"{path} says not which row is which {what}, and {what}s have names here, first: "
-                f"{originals[0].item()!r}; give ids"
-            ) from error
+                f"{path} says not which row is which {what}, and {what}s have names here, first: {name!r}; give ids"
+            )
+        # A number too long for int64 is no row.
+        originals = np.array([int(i) if len(i) < 19 else -1 for i in originals.tolist()], dtype=np.int64)
     return np.where((originals >= 0) & (originals < count), originals, -1).astype(np.int64)
 
 
-def _pairs(path: Path) -> list[tuple[Any, int]]:
-    """Return (id, row) of an id file."""
+def _pairs(path: Path, count: int) -> list[tuple[Any, int]]:
+    """Return (id, row) of an id file for ``count`` rows."""
     check_readable(path)
     if path.suffix.lower() == ".npy":
-        return [(value, row) for row, value in enumerate(_npy(path).ravel().tolist())]
+        ids = _npy(path)
+        if ids.ndim != 1:
+            raise TeacherError(f"{path} holds ids of shape {list(ids.shape)}; an id for each row is needed: [{count}]")
+        return _in_order(path, ids.tolist(), count)
     try:
         content = path.read_text(encoding="utf-8")
         # an object as its pairs: a dict would keep the last of one key's rows
@@ -205,22 +214,33 @@ def _pairs(path: Path) -> list[tuple[Any, int]]:
     except (OSError, ValueError) as error:
         raise TeacherError(f"{path} is damaged or of another format: {error}") from error
     if path.suffix.lower() != ".json":
-        return _lines(path, content.splitlines())
+        return _lines(path, content.splitlines(), count)
     if isinstance(values, list):
-        return [(value, row) for row, value in enumerate(values)]
+        return _in_order(path, values, count)
     if not isinstance(values, tuple) or not all(type(row) is int for _, row in values):
         raise TeacherError(f"{path}: expected {{id: row}} with whole numbers, or a list of ids")
     return list(values)
 
 
-def _lines(path: Path, lines: list[str]) -> list[tuple[str, int]]:
+def _in_order(path: Path, ids: list[Any], count: int) -> list[tuple[Any, int]]:
+    """Return (id, row) of ids in the order of the rows."""
+    # One id too few or too many may be missing anywhere: every vector behind it would be another's.
+    if len(ids) != count:
+        raise TeacherError(
+            f"{path} holds {len(ids)} ids for {count} rows; give each row its id, "
+            "or name the rows: {id: row} in .json, id<tab>row in text"
+        )
+    return [(value, row) for row, value in enumerate(ids)]
+
+
+def _lines(path: Path, lines: list[str], count: int) -> list[tuple[str, int]]:
     """Return (id, row) of lines ``id<tab>row``, or of lines that are ids."""
     cells = [line.split("\t") for line in lines]
     if all(len(cell) == 1 for cell in cells):
-        return [(cell[0], row) for row, cell in enumerate(cells)]
+        return _in_order(path, lines, count)
     pairs = []
     for number, cell in enumerate(cells, 1):
-        if len(cell) != 2 or not cell[1].strip().isdigit():
+        if len(cell) != 2 or not re.fullmatch(r"\s*\d{1,18}\s*", cell[1]):
             raise TeacherError(f"{path}, line {number}: expected id<tab>row, got {lines[number - 1]!r}")
         pairs.append((cell[0], int(cell[1])))
     return pairs

@@ -28,18 +28,25 @@ def as_tensor(values: Values, what: str) -> Tensor:
         raise TeacherError(f"{what} must hold numbers that torch knows, got an array of {values.dtype}") from error
 
 
+def floating_tensor(array: NDArray[Any]) -> Tensor:
+    """Return a floating array of any width and byte order as a tensor, float32 or wider."""
+    # Not float32 at once: a value past its range would be inf, and a message could not name it.
+    return torch.from_numpy(array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64, copy=False))
+
+
 def check_tables(users: Tensor, items: Tensor, origin: str) -> None:
-    """Refuse vectors that are not two finite matrices of one width; ``origin`` opens the message."""
+    """Refuse vectors that are not two matrices of one width, finite in float32; ``origin`` opens the message."""
     for name, table in (("users", users), ("items", items)):
         if table.ndim != 2 or not table.is_floating_point():
             raise TeacherError(
                 f"{origin}: {name} must be a floating matrix [rows, dim], got {table.dtype} {list(table.shape)}"
             )
-        bad = ~torch.isfinite(table).all(dim=1)
+        finite = torch.isfinite(table.float())
+        bad = ~finite.all(dim=1)
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
-            value = table[row][~torch.isfinite(table[row])][0].item()
-            raise TeacherError(f"{origin}: row {row} of {name} holds {value}; all values must be finite")
+            value = table[row][~finite[row]][0].item()
+            raise TeacherError(f"{origin}: row {row} of {name} holds {value}; all values must be finite in float32")
     if users.shape[1] != items.shape[1] or users.shape[1] == 0:
         raise TeacherError(
             f"{origin}: users are {users.shape[1]} wide and items {items.shape[1]}; one width of at least 1 is needed"

@@ -36,6 +36,9 @@ from fastkd.models.teacher import EmbeddingTeacher
 MANIFEST = "teacher.yaml"
 """The file of a folder that says what the others are."""
 
+_ENCODING = ("encode", "max_length", "heads")
+"""Options of users that are made from their items."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignConfig:
@@ -45,8 +48,8 @@ class ForeignConfig:
     from each user's training items by ``encode``: ``"mean"`` of their vectors, ``"last"`` in the order of time, or a
     ``.safetensors`` file with a sequence encoder of RecBole's form (its adaptor, if it has one, is applied to the items
     first). ``max_length``: last items read; an encoder reads no more than it has positions for. ``heads``: of its
-    attention. ``centre``: subtract the items' mean vector first; text vectors share much of it. ``cosine``: bring all
-    vectors to length 1.
+    attention. ``centre``: subtract the mean of the vectors that the file has first, text vectors share much of it; an
+    item without one is then 0. ``cosine``: bring all vectors to length 1, but those that are 0.
     """
 
     lists: ListsConfig | None = None
@@ -64,6 +67,9 @@ class ForeignConfig:
             raise ConfigError(f"lists have no vectors: leave out {', '.join(others)}, or lists")
         if self.lists is None and self.items is None:
             raise ConfigError("a teacher needs items (vectors) or lists, got neither")
+        unread = [f.name for f in fields(self) if f.name in _ENCODING and getattr(self, f.name) != f.default]
+        if self.users is not None and unread:
+            raise ConfigError(f"users have vectors of their own: leave out {', '.join(unread)}, or users")
         if self.encode not in ("mean", "last") and Path(self.encode).suffix.lower() != ".safetensors":
             raise ConfigError(f"encode={self.encode!r} is not allowed. One of: mean, last, FILE.safetensors")
         for name, value in (("max_length", self.max_length), ("heads", self.heads)):
@@ -96,16 +102,17 @@ def foreign_teacher(
     if config.lists is not None:
         return load_lists(config.lists, dataset.users, dataset.items, folder=root)
     assert config.items is not None
-    items = read_vectors(config.items, dataset.items, folder=root, what="item")
+    items, known = read_vectors(config.items, dataset.items, folder=root, what="item")
     encoder = None
     if config.users is None and config.encode not in ("mean", "last"):
         file = root / config.encode
         encoder = SequenceEncoder(read_tensors(file), heads=config.heads, origin=file)
         items = encoder.adapt(items)
     if config.centre:
-        items = items - items.mean(0)
+        # Not the mean less a mean: rounding would leave a direction, which cosines bring to length 1.
+        items = torch.where(known.unsqueeze(1), items - items[known].mean(0), 0)
     if config.users is not None:
-        users = read_vectors(config.users, dataset.users, folder=root, what="user")
+        users, _ = read_vectors(config.users, dataset.users, folder=root, what="user")
         if users.shape[1] != items.shape[1]:
             raise TeacherError(
                 f"{root / config.users.vectors} holds users {users.shape[1]} wide and "

@@ -118,6 +118,9 @@ def _read(path: Path, ids: ListIds | None) -> pa.Table:
 
 
 def _held(path: Path, found: list[str]) -> list[str]:
+    twice = [c for c in LIST_COLUMNS if found.count(c) > 1]
+    if twice:
+        raise TeacherError(f"{path} has more than one column {twice[0]}; it holds {', '.join(found)}: keep one of each")
     missing = [c for c in LIST_COLUMNS if c not in found and c != "score"]
     if missing:
         raise TeacherError(f"{path} lacks the column(s) {', '.join(missing)}; it holds {', '.join(found)}")

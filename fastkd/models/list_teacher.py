@@ -44,6 +44,13 @@ class Names:
         return f"item {_called(self.items, row)}"
 
 
+class ShortListsError(TeacherError):
+    """Lists that end too early; its arguments are the problem and what to do."""
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
+
+
 class ListTeacher(Teacher):
     """Ranked lists ``ids`` Int[U, K], best first, -1 padding at the end, with ``scores`` Float[U, K] or None.
 
@@ -141,9 +148,10 @@ class ListTeacher(Teacher):
             worst = int(available[short].min())
             user = first + int(short[available[short].argmin()])
             remedy = f"ask for at most {worst} (every user has as many), " if worst > 0 else ""
-            raise TeacherError(
+            raise ShortListsError(
                 f"{len(short)} user(s) have fewer than {k} listed items outside the excluded ones, the shortest: "
-                f"{self._names.user(user)} with {worst}; {remedy}export longer lists, or {_PAD}"
+                f"{self._names.user(user)} with {worst}",
+                f"{remedy}{LONGER}",
             )
 
 
@@ -159,6 +167,8 @@ def _seen(ids: Tensor, exclude: Interactions) -> Tensor:
 
 
 _PAD = "allow padding with short='pad' (a key of lists in teacher.yaml)"
+LONGER = f"export longer lists, or {_PAD}"
+"""What to do about lists that end too early."""
 
 
 def _called(ids: IdMap | None, row: int) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from fastkd.core.errors import TeacherError
 from fastkd.core.files import atomic_path
 from fastkd.data.dataset import IdMap
 from fastkd.models._reading import check_sizes, readable
-from fastkd.models._tensors import check_tables
+from fastkd.models._tensors import check_tables, floating_tensor
 from fastkd.models.list_files import LIST_SUFFIXES, ListsConfig, load_lists
 from fastkd.models.list_teacher import Short
 from fastkd.models.protocol import Tables
@@ -50,10 +49,13 @@ def read_tables(paths: Sequence[Path], *, num_users: int, num_items: int) -> Tab
     elif kinds == [".npy", ".npy"]:
         users, items = _npy(paths[0]), _npy(paths[1])
     else:
+        named = ", ".join(map(str, paths)) or "no file"
+        absent = [path for path in paths if not path.exists()]
+        problem = f"{absent[0]} does not exist" if absent else f"cannot read a teacher from {named}"
         raise TeacherError(
-            f"cannot read a teacher from {', '.join(map(str, paths)) or 'no file'}: "
-            "give one .safetensors (users, items), two .npy (users, then items) "
-            "or one .parquet or .csv (user, item, rank, score)"
+            f"{problem}: give one .safetensors (users, items), two .npy (users, then items) "
+            "or one .parquet or .csv (user, item, rank, score); --teacher of the command line also takes a run folder, "
+            "a folder of fastkd export, and a teacher.yaml or its folder"
         )
     origin = " and ".join(map(str, paths))
     check_tables(users, items, origin)
@@ -84,4 +86,4 @@ def _npy(path: Path) -> Tensor:
         array = np.load(path, allow_pickle=False)
     if array.dtype.kind != "f":
         raise TeacherError(f"teacher file {path} holds dtype {array.dtype}; floating values are needed")
-    return torch.from_numpy(array.astype(np.float32, copy=False))
+    return floating_tensor(array)

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastkd.core.errors import TeacherError
 from fastkd.core.interactions import Interactions
 from fastkd.models._tensors import content_hash
+from fastkd.models.list_teacher import LONGER, ShortListsError
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.models.teacher import EmbeddingTeacher, Ids, TablesTeacher, Teacher, TopKLists
 from fastkd.models.teacher_consensus import rank_consensus
@@ -107,8 +108,16 @@ class TeacherGroup(Teacher):
         self, k: int, exclude: Interactions | None, *, users: range | None = None, among: Ids | None = None
     ) -> TopKLists:
         """Return the consensus of the members' lists; scores are its importances."""
-        depth = max(k, min(DEPTH, self.num_items))
-        lists = [m.lists(depth, exclude, users=users, among=among).ids for m in self._members]
+        depth, lists = max(k, min(DEPTH, self.num_items)), []
+        for at, member in enumerate(self._members):
+            try:
+                lists.append(member.lists(depth, exclude, users=users, among=among).ids)
+            except ShortListsError as error:
+                # What the member says of a shorter k would not help here.
+                raise TeacherError(
+                    f"teacher {at} of a group: {error.args[0]}; to rank {k} items a group reads {depth} of each "
+                    f"teacher ({DEPTH} at least, if the catalogue has as many): {LONGER}"
+                ) from error
         return rank_consensus([ids.to(lists[0].device) for ids in lists], k)
 
     def tables(self) -> Tables:

@@ -44,6 +44,23 @@ def test_id_map_refuses_what_it_does_not_know():
         IdMap(np.array(["10"])).encode(np.array([10]))
 
 
+def test_ids_past_what_float64_counts_keep_their_value_whatever_their_sign():
+    ids = IdMap(np.array([2**53, 2**53 + 1, 2**53 + 2, -1]))
+    assert ids.encode(np.array([[2**53 + 1], [2**53 + 2]], dtype=np.uint64)).tolist() == [[1], [2]]
+    assert ids.encode(np.array([-1, 2**53])).tolist() == [3, 0]
+    with pytest.raises(DataError, match=r"1 unknown id\(s\), first: 18446744073709551615, past the largest id"):
+        ids.encode(np.array([2**53, 2**64 - 1], dtype=np.uint64))
+    with pytest.raises(DataError, match=r"id 18446744073709551616 is no 64-bit integer; such ids must be text"):
+        ids.encode(np.array([2**53, 2**64], dtype=object))
+
+
+@pytest.mark.parametrize("wrong", [np.array([1.0, 3.0]), np.array([True]), np.array([b"1"]), np.array([np.nan])])
+def test_integer_ids_are_not_asked_for_by_other_kinds(wrong):
+    with pytest.raises(DataError, match=rf"ids are integers here, got dtype .*, first: {wrong[0].item()!r}"):
+        IdMap(np.array([0, 1, 3])).encode(wrong)
+    assert IdMap(np.array([0, 1, 3])).encode(np.array([])).tolist() == []
+
+
 def test_content_hash_sees_every_part():
     train = Interactions.from_pairs([0, 1], [0, 1])
     other = Interactions.from_pairs([0], [1], num_users=2, num_items=2)

@@ -230,6 +230,14 @@ def test_users_of_another_width_are_refused(tmp_path):
         ({"encode": "first"}, r"encode='first' is not allowed\. One of: mean, last, FILE\.safetensors"),
         ({"heads": 0}, "heads must be at least 1, got 0"),
         ({"max_length": 0}, "max_length must be at least 1, got 0"),
+        (
+            {"users": VectorsConfig(vectors="users.npy"), "encode": "last", "max_length": 3, "heads": 4},
+            "users have vectors of their own: leave out encode, max_length, heads, or users",
+        ),
+        (
+            {"users": VectorsConfig(vectors="users.npy"), "encode": "nosuch.safetensors"},
+            "users have vectors of their own: leave out encode, or users",
+        ),
     ],
 )
 def test_impossible_options(options, message):
@@ -239,6 +247,9 @@ def test_impossible_options(options, message):
         VectorsConfig(vectors="items.npy", missing="drop")
     with pytest.raises(ConfigError, match="width must be at least 1, got 0"):
         VectorsConfig(vectors="items.npy", width=0)
+    for vectors in ("items.npy", "items.feat1CLS"):
+        with pytest.raises(ConfigError, match=f"tensor='item' is for a .safetensors file: leave it out for {vectors}"):
+            VectorsConfig(vectors=vectors, tensor="item")
 
 
 def test_lists_are_a_teacher_under_the_ids_of_the_source(tmp_path):

@@ -156,6 +156,20 @@ def test_bad_files_are_refused_by_name_and_value(tmp_path, changes, message):
         load_lists(path, *maps("text"))
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_named_twice_is_refused_by_name(tmp_path, suffix):
+    values = [["ann", "bob", "007"], ["p", "q", "r"], [1, 1, 1], [1, 1, 1]]
+    path = tmp_path / f"l{suffix}"
+    for names in (["user", "item", "rank", "rank"], ["user", "item", "rank", "item"]):
+        written(path, pa.table(values, names=names))
+        with pytest.raises(
+            TeacherError, match=f"l{suffix} has more than one column {names[-1]}; it holds user, item, "
+        ):
+            load_lists(path, *maps("text"))
+    written(path, pa.table([*values, values[0]], names=["user", "item", "rank", "note", "note"]))
+    assert load_lists(path, *maps("text")).lists(1, None).ids.tolist() == [[0], [1], [2]]
+
+
 def test_what_is_no_list_file_is_refused(tmp_path):
     with pytest.raises(TeacherError, match=r"l\.tsv: the name must end in \.parquet or \.csv"):
         load_lists(tmp_path / "l.tsv", *maps("text"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,13 @@ def test_a_teacher_of_lists_has_neither_vectors_nor_a_model():
         teacher.tables()
     with pytest.raises(TeacherError, match="ListTeacher is no live model"):
         _ = teacher.model
+
+
+def test_the_error_of_short_lists_is_one_in_another_process_too():
+    with pytest.raises(TeacherError) as caught:
+        lists_of([[1, 2]]).lists(3, None)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert "user 0 with 2; ask for at most 2 (every user has as many), export longer lists, or" in str(caught.value)
 
 
 def test_fingerprint_follows_ids_scores_and_catalogue():

@@ -135,6 +135,15 @@ def test_vectors_that_are_not_finite_are_refused_by_row(vectors, value):
         EmbeddingTeacher(users, items)
 
 
+def test_values_past_float32_are_refused_by_value(vectors):
+    users, items = (t.double() for t in vectors)
+    users[4, 1] = -1e300
+    with pytest.raises(TeacherError, match=r"row 4 of users holds -1e\+300; all values must be finite in float32"):
+        EmbeddingTeacher(users, items)
+    users[4, 1] = torch.finfo(torch.float32).max
+    assert EmbeddingTeacher(users, items).tables().users[4, 1] == users[4, 1]
+
+
 def test_widths_dtypes_and_ranks_are_checked(vectors):
     users, items = vectors
     with pytest.raises(TeacherError, match="users are 6 wide and items 5"):

@@ -144,12 +144,42 @@ def test_what_cannot_be_a_teacher_is_refused(tmp_path):
         read(tmp_path / "absent.parquet")
     with pytest.raises(TeacherError, match=r"t\.pt: give one \.safetensors"):
         read(tmp_path / "t.pt")
+    with pytest.raises(
+        TeacherError, match=r"^cannot read .*t\.pt: .* a run folder, a folder of fastkd export, and a te"
+    ):
+        read(tmp_path / "t.pt")
+    with pytest.raises(TeacherError, match=r"^\S*techer does not exist: give one .* a run folder, .* teacher\.yaml"):
+        read(tmp_path / "techer")
+    with pytest.raises(TeacherError, match=r"^\S*v\.npy does not exist: give one"):
+        read([tmp_path / "u.npy", tmp_path / "u.npy", tmp_path / "v.npy"])
     with pytest.raises(TeacherError, match="no file"):
         read([])
     with pytest.raises(TeacherError, match=r"u\.npy holds dtype int64"):
         read([tmp_path / "u.npy", tmp_path / "u.npy"])
     with pytest.raises(TeacherError, match=r"w\.safetensors lacks users, items; it holds weight"):
         read(tmp_path / "w.safetensors")
+
+
+def test_values_past_float32_name_the_file_and_the_value(tmp_path):
+    large = USERS.double()
+    large[2, 1] = 1e300
+    save_file({"users": large, "items": ITEMS.double()}, tmp_path / "t.safetensors")
+    np.save(tmp_path / "u.npy", large.numpy())
+    np.save(tmp_path / "i.npy", ITEMS.numpy())
+    for source, name in (
+        (tmp_path / "t.safetensors", "t.safetensors"),
+        ([tmp_path / "u.npy", tmp_path / "i.npy"], "u"),
+    ):
+        with pytest.raises(TeacherError, match=rf"{name}.*: row 2 of users holds 1e\+300; .* finite in float32"):
+            read(source)
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f4", ">f8", np.longdouble])
+def test_arrays_of_any_width_and_byte_order_are_read(tmp_path, kind):
+    np.save(tmp_path / "u.npy", USERS.numpy().astype(kind))
+    np.save(tmp_path / "i.npy", ITEMS.numpy().astype(kind))
+    teacher = read([tmp_path / "u.npy", tmp_path / "i.npy"])
+    assert teacher.fingerprint() == EmbeddingTeacher(USERS, ITEMS).fingerprint()
 
 
 def test_vectors_that_are_not_finite_name_the_file(tmp_path):

@@ -59,6 +59,22 @@ def test_a_group_ranks_by_consensus(train):
     assert torch.equal(part.ids, found.ids[4:9])
 
 
+def test_a_group_of_short_lists_says_how_many_items_it_reads():
+    random = Seeds(3).torch("lists")
+    ids = [torch.stack([torch.randperm(300, generator=random)[:50] for _ in range(6)]) for _ in range(2)]
+    longer = torch.stack([torch.randperm(300, generator=random)[:100] for _ in range(6)])
+    group = TeacherGroup([ListTeacher(longer, None, 300), ListTeacher(ids[0], None, 300)])
+    with pytest.raises(TeacherError) as caught:
+        group.lists(10, None)
+    message = str(caught.value)
+    assert message.startswith("teacher 1 of a group: 6 user(s) have fewer than 100 listed items outside the excluded")
+    assert "user 0 with 50; to rank 10 items a group reads 100 of each teacher" in message
+    assert message.endswith("export longer lists, or allow padding with short='pad' (a key of lists in teacher.yaml)")
+    assert "ask for at most" not in message
+    padded = TeacherGroup([ListTeacher(x, None, 300, short="pad") for x in ids])
+    assert torch.equal(padded.lists(10, None).ids, rank_consensus(ids, 10).ids)
+
+
 def test_a_group_has_no_vectors_and_no_model(train):
     group = TeacherGroup([live(train, 1), live(train, 2)])
     with pytest.raises(TeacherError, match=r"TeacherGroup of 2 teachers has ranked lists only.*one teacher alone"):
