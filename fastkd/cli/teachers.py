@@ -10,7 +10,7 @@ import torch
 
 from fastkd.cli.folders import study_of
 from fastkd.cli.runs import load_run
-from fastkd.core.errors import DataError, TeacherError
+from fastkd.core.errors import DataError, TeacherError, did_you_mean
 from fastkd.data import Dataset, open_store
 from fastkd.models import (
     EmbeddingTeacher,
@@ -82,6 +82,8 @@ def _parts(paths: list[Path]) -> Iterator[list[Path]]:
 
 
 def _one(paths: list[Path], dataset: Dataset) -> Teacher:
+    for path in paths:
+        _check_exists(path)
     path = paths[0]
     if is_foreign(path):
         return load_foreign(path, dataset)
@@ -89,11 +91,25 @@ def _one(paths: list[Path], dataset: Dataset) -> Teacher:
         return _file(paths, dataset)
     if (path / "manifest.json").is_file():
         return _exported(path, dataset)
-    checkpoints = _in_order(path)
-    if checkpoints and not (path / "run.yaml").is_file():
-        return TeacherTrajectory([_stored(file, dataset) for file in checkpoints])
-    _check_same_data(path, open_store(study_of(path) / "data").content_hash(), dataset)
-    return run_teacher(path, dataset)
+    if not (path / "run.yaml").is_file():
+        checkpoints = _in_order(path)
+        if checkpoints:
+            return TeacherTrajectory([_stored(file, dataset) for file in checkpoints])
+    theirs = open_store(study_of(path) / "data")
+    _check_same_data(path, theirs.content_hash(), dataset)
+    # Its own data: the hash leaves the order of time out, and SASRec makes users of it.
+    return run_teacher(path, theirs)
+
+
+def _check_exists(path: Path) -> None:
+    if path.exists():
+        return
+    beside = [near.name for near in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise TeacherError(
+        f"the teacher {path} does not exist.{did_you_mean(path.name, beside)} A teacher is a run folder, a folder of "
+        "fastkd export, a folder of checkpoints, a teacher.yaml or its folder, one .safetensors (users, items), two "
+        ".npy (users, then items), or lists, .parquet or .csv (user, item, rank, perhaps score)"
+    )
 
 
 def _file(paths: list[Path], dataset: Dataset) -> Teacher:
@@ -115,9 +131,10 @@ def _exported(folder: Path, dataset: Dataset) -> EmbeddingTeacher:
     if theirs is not None:
         _check_same_data(folder, theirs, dataset)
     if export.tables is None:
-        raise TeacherError(
-            f"the export {folder} holds no vectors to learn from; give its run folder, or export with --parts vectors"
-        )
+        would = "its model scores pairs and has none; give its run folder"
+        if export.score != "pairs":
+            would = "give its run folder, or export with --parts vectors"
+        raise TeacherError(f"the export {folder} holds no vectors to learn from; {would}")
     try:
         users = torch.from_numpy(export.users.encode(dataset.users.originals))
         items = torch.from_numpy(export.items.encode(dataset.items.originals))
@@ -135,8 +152,17 @@ def _check_same_data(source: Path, theirs: str, dataset: Dataset) -> None:
 
 
 def _in_order(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder by the numbers in their names, then by name."""
+    """Return the checkpoints of a folder by the numbers in their names, then by name.
+
+    Several of which one has no number are refused: its place among them would be a guess, and the last is the teacher.
+    """
     files = [f for f in folder.iterdir() if f.suffix.lower() in _KINDS] if folder.is_dir() else []
+    without = sorted(f.name for f in files if not _numbers(f))
+    if without and len(files) > 1:
+        raise TeacherError(
+            f"{without[0]} has no number, so its place among the others in {folder} is not known; "
+            "give every name a number, such as that of its epoch, or give the file alone"
+        )
     return sorted(files, key=lambda f: (_numbers(f), f.name))
 
 

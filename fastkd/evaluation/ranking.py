@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastkd.core.capability import BACKENDS
 from fastkd.core.errors import ConfigError, DataError
 from fastkd.core.interactions import Interactions
 from fastkd.data.dataset import Dataset
@@ -62,6 +63,7 @@ class EvalConfig:
             ("mask", self.mask, ("train", "train+valid")),
             ("denominator", self.denominator, ("users_with_targets", "all_users")),
             ("path", self.path, ("auto", "topk", "ranks")),
+            ("backend", self.backend, ("auto", *BACKENDS)),
         ):
             if value not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")

@@ -17,6 +17,11 @@ VERSION = 2
 READS = (1, 2)
 """Versions that can be read: 1 always had vectors and had nothing beside them, the ids and what was seen."""
 MANIFEST = "manifest.json"
+INNER_PRODUCT, PAIRS = "inner product", "pairs"
+"""How the model of an export scores, as its manifest says."""
+OF_VECTORS = ("weights", "vectors", "tower", "faiss")
+OF_PAIRS = ("weights", "scorer")
+"""Parts that each kind of model has."""
 _PART_OF = {"weights": "weights", "tables": "vectors", "tower": "tower", "faiss": "faiss", "scorer": "scorer"}
 """File -> the part that it is written for; ids and what was seen always are."""
 _OURS = re.compile(
@@ -75,13 +80,17 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 def path_of(folder: Path, name: str, *, verify: bool) -> Path:
     """Return the path of a part that the manifest of ``folder`` lists, checked."""
-    files = manifest_of(folder)["files"]
+    manifest = manifest_of(folder)
+    files = manifest["files"]
     if name not in files:
-        parts = ",".join(part for file, part in _PART_OF.items() if file in files or file == name)
-        raise CheckpointError(
-            f"the export {folder} holds no {name}; it holds {', '.join(sorted(files))}. "
-            f"With `fastkd export RUN --out {folder} --parts {parts}` it does"
-        )
+        held = f"the export {folder} holds no {name}; it holds {', '.join(sorted(files))}. "
+        pairs = manifest.get("score") == PAIRS
+        possible = OF_PAIRS if pairs else OF_VECTORS
+        if _PART_OF[name] not in possible:
+            kind = "scores pairs" if pairs else "ranks by an inner product"
+            raise CheckpointError(f"{held}A model that {kind} cannot have it; possible parts: {', '.join(possible)}")
+        parts = ",".join(p for file, p in _PART_OF.items() if p in possible and (file in files or file == name))
+        raise CheckpointError(f"{held}With `fastkd export RUN --out {folder} --parts {parts}` it does")
     return checked(folder, files[name], verify)
 
 

@@ -36,7 +36,18 @@ from fastkd.core.files import write_text
 from fastkd.core.interactions import Interactions
 from fastkd.data.dataset import IdMap
 from fastkd.models.protocol import Tables
-from fastkd.serving._folder import FORMAT, MANIFEST, VERSION, Part, checked, files_of_older, manifest_of, store
+from fastkd.serving._folder import (
+    FORMAT,
+    INNER_PRODUCT,
+    MANIFEST,
+    PAIRS,
+    VERSION,
+    Part,
+    checked,
+    files_of_older,
+    manifest_of,
+    store,
+)
 
 _TENSORS = ("tables", "weights")
 _ARRAYS = ("user_ids", "item_ids", "seen_indptr", "seen_indices")
@@ -46,7 +57,9 @@ _ARRAYS = ("user_ids", "item_ids", "seen_indptr", "seen_indices")
 class Export:
     """What an export folder holds; ``metadata`` is the caller's own (JSON values).
 
-    ``tables``: None for a model that scores pairs. ``weights``: parameters by name, or None.
+    ``tables``: None for a model that scores pairs, and where they are left out. ``weights``: parameters by name, or
+    None. ``score``: how the model scores, ``"inner product"`` or ``"pairs"``, and ``dim``: the width of its vectors;
+    None takes what the tables say, and pairs where there are none.
     """
 
     tables: Tables | None
@@ -55,6 +68,8 @@ class Export:
     seen: Interactions | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Tensor] | None = None
+    score: str | None = None
+    dim: int | None = None
 
 
 def save_export(export: Export, folder: Path | str, *, extras: Mapping[str, Part] | None = None) -> Path:
@@ -75,7 +90,7 @@ def save_export(export: Export, folder: Path | str, *, extras: Mapping[str, Part
         "version": VERSION,
         "num_users": len(export.users),
         "num_items": len(export.items),
-        **_shape(export.tables),
+        **_shape(export),
         "files": files,
         "metadata": dict(export.metadata),
     }
@@ -110,17 +125,19 @@ def load_export(folder: Path | str, *, device: str | torch.device = "cpu", verif
             seen = Interactions.from_csr(arrays["seen_indptr"], arrays["seen_indices"], len(items))
     except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"export {source} cannot be read: {error}") from error
-    export = Export(tables, users, items, seen, manifest.get("metadata", {}), tensors.get("weights"))
+    about, weights = manifest.get("metadata", {}), tensors.get("weights")
+    export = Export(tables, users, items, seen, about, weights, manifest.get("score"), manifest.get("dim"))
     _check(export)
     return export
 
 
-def _shape(tables: Tables | None) -> dict[str, Any]:
+def _shape(export: Export) -> dict[str, Any]:
     """Return what the manifest says of the scores."""
-    if tables is None:
-        return {"score": "pairs"}
-    dtype = str(tables.items.dtype).removeprefix("torch.")
-    return {"dim": int(tables.items.shape[1]), "dtype": dtype, "score": "inner product"}
+    if export.tables is None:
+        said = {} if export.dim is None else {"dim": export.dim}
+        return {**said, "score": export.score or PAIRS}
+    dtype = str(export.tables.items.dtype).removeprefix("torch.")
+    return {"dim": int(export.tables.items.shape[1]), "dtype": dtype, "score": INNER_PRODUCT}
 
 
 def _parts(export: Export) -> dict[str, Part]:
@@ -169,10 +186,16 @@ def _plain_ids(ids: IdMap, kind: str) -> NDArray[Any]:
 def _check(export: Export) -> None:
     if export.tables is None and export.weights is None:
         raise DataError("an export needs tables or weights, got neither")
+    if export.score not in (None, INNER_PRODUCT, PAIRS):
+        raise DataError(f"score must be {INNER_PRODUCT!r} or {PAIRS!r}, got {export.score!r}")
     if export.tables is not None:
         users, items = export.tables.users, export.tables.items
         if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
             raise DataError(f"tables have shapes {tuple(users.shape)} and {tuple(items.shape)}; need [U, D] and [N, D]")
+        if export.score == PAIRS:
+            raise DataError(f"score is {PAIRS!r}, which has no tables; with tables it is {INNER_PRODUCT!r}, or None")
+        if export.dim not in (None, items.shape[1]):
+            raise DataError(f"dim is {export.dim}, the tables are {items.shape[1]} wide; leave it None")
         if (len(export.users), len(export.items)) != (len(users), len(items)):
             raise DataError(
                 f"id maps hold {len(export.users)} users and {len(export.items)} items, "

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 
 from fastkd import ops
+from fastkd.core.errors import ConfigError
 from fastkd.core.interactions import Interactions
 from fastkd.evaluation.streaming import check_catalogue, chunk_rows
+from fastkd.models.pairs import PairTables
 from fastkd.models.protocol import Recommender, Tables
 from fastkd.serving.recommend import RecommendOptions
 
@@ -42,12 +44,17 @@ def preview(
     """Return how ``users`` users of ``source`` would be served.
 
     ``source``, ``exclude``, ``options``: as in :func:`fastkd.serving.recommend`. Raises ``ConfigError`` for k larger
-    than the catalogue.
+    than the catalogue and for a model that scores pairs, whose cost is not modelled.
     """
     options = options or RecommendOptions()
     tables = source.frozen_tables() if isinstance(source, Recommender) else source.detach()
+    check_catalogue(options.k, tables.num_items)
+    if isinstance(tables, PairTables):
+        raise ConfigError(
+            f"the cost of recommending is modelled for vectors only, and {type(source).__name__} scores pairs; "
+            "recommend without a preview (--dry-run)"
+        )
     items, dim = tables.items.shape
-    check_catalogue(options.k, items)
     masks = [] if exclude is None else [exclude]
     rows = chunk_rows(
         tables, options.k, masks=masks, memory_budget_mb=options.memory_budget_mb, backend=options.backend

@@ -20,13 +20,11 @@ from fastkd.core.interactions import Interactions
 from fastkd.data.dataset import IdMap
 from fastkd.models.pairs import PairRecommender
 from fastkd.models.protocol import Recommender
-from fastkd.serving._folder import Part
+from fastkd.serving._folder import INNER_PRODUCT, OF_PAIRS, OF_VECTORS, PAIRS, Part
 from fastkd.serving.export import Export, save_export
 from fastkd.serving.faiss_index import EXACT, check_faiss, index_part
 from fastkd.serving.programs import program_part
 
-OF_VECTORS = ("weights", "vectors", "tower", "faiss")
-OF_PAIRS = ("weights", "scorer")
 PARTS = ("weights", "vectors", "tower", "faiss", "scorer")
 
 
@@ -75,6 +73,8 @@ def export_student(
         metadata or {},
         # An export has vectors, weights or both.
         model.state_dict() if "weights" in wanted or "vectors" not in wanted else None,
+        score=PAIRS if tables is None else INNER_PRODUCT,
+        dim=None if tables is None else tables.items.shape[1],
     )
     return save_export(export, folder, extras=extras)
 

@@ -1,14 +1,19 @@
 """A tiny study, run once for all tests of this room, and a way to call the program in-process."""
 
 import copy
+import dataclasses
 import os
+import shutil
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from typer.testing import CliRunner
 
 from fastkd.cli.main import app
+from fastkd.data import open_store, save_store
+from fastkd.data.sequences import UserSequences
 
 STUDY = {
     "name": "tiny",
@@ -78,6 +83,26 @@ def finished(tmp_path_factory):
     (root / "study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     Program()("distill", root / "study.yaml", "--folder", root / "run")
     return root / "run"
+
+
+@pytest.fixture(scope="session")
+def orders(tmp_path_factory):
+    """Two folders of one SASRec study over one split; in the second all items come in the reverse order of time."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("orders")
+    clicks = [f"{user},{(user * 7 + at * at) % 31},{at}" for user in range(40) for at in range(12)]
+    (root / "clicks.csv").write_text("user,item,time\n" + "\n".join(clicks) + "\n")
+    teacher = {"model": {"name": "sasrec", "dim": 6}, "training": {"epochs": 1, "batch_size": 128, "eval_every": 1}}
+    values = copy.deepcopy(STUDY) | {"data": {"path": str(root / "clicks.csv")}, "teacher": teacher}
+    (root / "study.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    Program()("train", root / "study.yaml", "--folder", root / "one")
+    shutil.copytree(root / "one", root / "two", symlinks=True)
+    data = open_store(root / "one" / "data")
+    order = data.sequences
+    rows = np.concatenate([order.row(user)[::-1] for user in range(order.num_users)])
+    turned = dataclasses.replace(data, sequences=UserSequences(order.indptr, rows))
+    save_store(turned, root / "two" / "data", overwrite=True)
+    return root / "one", root / "two"
 
 
 @pytest.fixture(autouse=True)

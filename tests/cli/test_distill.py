@@ -83,6 +83,18 @@ def test_every_method_runs_on_a_file_of_ones_own(fastkd, study, write, tmp_path)
         assert 0 <= results[name]["mean"]["ndcg@10"] <= 1
 
 
+def test_a_combination_is_the_same_whatever_the_order_of_its_parts(fastkd, study, write, tmp_path):
+    for role in ("teacher", "student"):
+        study[role]["training"] |= {"epochs": 1, "eval_every": 1}
+    file, run = write(study), tmp_path / "run"
+    shown = yaml.safe_load(fastkd("distill", file, "--methods", "de+rrd,rrd+de", "--dry-run").stdout)
+    assert [name for name in shown["methods"] if "+" in name] == ["de+rrd"]
+    for methods in ("rrd+de", "de+rrd", "none,de+rrd,rrd+de"):
+        fastkd("distill", file, "--methods", methods, "--folder", run)
+    assert sorted(folder.name for folder in (run / "students").iterdir()) == ["none", "rrd+de"]
+    assert [name for name in yaml.safe_load((run / "study.yaml").read_text())["methods"] if "+" in name] == ["rrd+de"]
+
+
 def test_json_is_the_results_file(fastkd, study, write, tmp_path):
     shown = fastkd("train", write(study), "--role", "student", "--folder", tmp_path / "run", "--json")
     assert json.loads(shown.stdout) == json.loads((tmp_path / "run" / "results.json").read_text())

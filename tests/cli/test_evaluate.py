@@ -25,6 +25,8 @@ def test_options_can_be_changed_and_are_checked(fastkd, finished):
     shown = json.loads(fastkd("evaluate", run, "--set", "ks=[3]", "--set", "metrics=[hr]", "--json").stdout)
     assert list(shown["metrics"]) == ["hr@3"]
     assert "9999" in fastkd("evaluate", run, "--set", "ks=[9999]", code=2).stderr
+    unknown = fastkd("evaluate", run, "--set", "backend=foo", code=2).stderr
+    assert "backend must be one of auto, triton, numba, reference, got 'foo'" in unknown
     assert "testt" in fastkd("evaluate", run, "--split", "testt", code=2).stderr
 
 
@@ -34,3 +36,11 @@ def test_runs_of_other_data_are_not_compared(fastkd, finished, study, write, tmp
     fastkd("train", write(study), "--folder", tmp_path / "other")
     shown = fastkd("evaluate", finished / "teacher", "--against", tmp_path / "other" / "teacher", code=3).stderr
     assert "other data" in shown
+
+
+def test_another_run_is_ranked_with_its_own_order_of_time(fastkd, orders):
+    mine, other = (study / "teacher" for study in orders)
+    alone = json.loads(fastkd("evaluate", other, "--json").stdout)["metrics"]
+    tests = json.loads(fastkd("evaluate", mine, "--against", other, "--json").stdout)["tests"]
+    assert {metric: test["mean_b"] for metric, test in tests.items()} == pytest.approx(alone)
+    assert any(test["mean_a"] != test["mean_b"] for test in tests.values())

@@ -60,3 +60,9 @@ def test_methods_a_study_lacks_run_on_a_file_of_ones_own(fastkd, study, write, t
     for name in names:
         result = json.loads((tmp_path / "run" / "students" / name / "seed0" / "result.json").read_text())
         assert result["epochs_run"] == 1
+
+
+def test_presets_have_no_size(fastkd):
+    shown = fastkd("methods", "--presets", "--users", 5, "--teacher-dim", 64, code=2).stderr
+    assert "--presets takes no --users, --teacher-dim: a size is for the cost of methods; leave out either" in shown
+    fastkd("methods", "--presets", "--json")

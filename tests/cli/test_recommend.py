@@ -161,3 +161,27 @@ def test_bad_input_is_named(fastkd, shop, finished, tmp_path):
         read_users(tmp_path / "users.txt", open_store(finished / "data"))
     with pytest.raises(DataError, match=r"absent\.txt"):
         read_users(tmp_path / "absent.txt", open_store(finished / "data"))
+
+
+@pytest.mark.parametrize("bad", ["²", "1.5", "9" * 20, str(2**63), "-", "1 2"])
+def test_a_user_id_that_is_no_integer_is_named_with_file_and_line(fastkd, finished, tmp_path, bad):
+    file = tmp_path / "users.txt"
+    file.write_text(f"3\n\n{bad}\n", encoding="utf-8")
+    args = ("--out", tmp_path / "l.csv", "--users", file)
+    shown = fastkd("recommend", finished / "teacher", *args, code=3).stderr
+    assert f"{file}, line 3: '{bad}' is no 64-bit integer" in shown
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_user(shop, finished, tmp_path):
+    root, _ = shop
+    (tmp_path / "users.txt").write_text("3\n-0\n", encoding="utf-8-sig")
+    assert read_users(tmp_path / "users.txt", open_store(finished / "data")).tolist() == [3, 0]
+    (tmp_path / "users.txt").write_text("user-3\n", encoding="utf-8-sig")
+    assert read_users(tmp_path / "users.txt", open_store(root / "run" / "data")).tolist() == ["user-3"]
+
+
+def test_everything_and_all_but_training_items_exclude_each_other(fastkd, finished, tmp_path):
+    args = ("--out", tmp_path / "l.csv", "--include-seen", "--include-held-out")
+    shown = fastkd("recommend", finished / "teacher", *args, code=2).stderr
+    assert "--include-seen leaves nothing out, --include-held-out leaves out training items; give one of them" in shown
+    assert not (tmp_path / "l.csv").exists()

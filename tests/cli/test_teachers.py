@@ -20,6 +20,7 @@ from fastkd.models import (
     save_lists,
     save_tables,
 )
+from fastkd.serving import Export, save_export
 
 
 @pytest.fixture
@@ -40,6 +41,15 @@ def test_a_run_on_other_data_is_refused(finished, dataset, tmp_path, fastkd, stu
     fastkd("train", write(study), "--role", "teacher", "--folder", tmp_path / "other")
     with pytest.raises(TeacherError, match="trained on other data"):
         file_teacher([str(tmp_path / "other" / "teacher")], dataset)
+
+
+def test_a_run_is_the_model_that_its_own_order_of_time_made(orders):
+    mine, other = orders
+    data, theirs = open_store(mine / "data"), open_store(other / "data")
+    assert data.content_hash() == theirs.content_hash()
+    teacher = file_teacher([str(other / "teacher")], data)
+    assert torch.equal(teacher.tables().users, load_run(other / "teacher", theirs).frozen_tables().users)
+    assert not torch.equal(teacher.tables().users, load_run(other / "teacher", data).frozen_tables().users)
 
 
 def test_vectors_and_lists_are_teachers(finished, dataset, tmp_path):
@@ -78,6 +88,14 @@ def test_absent_files_are_named(dataset, tmp_path, finished):
         file_teacher([str(tmp_path / "absent.safetensors")], dataset)
     with pytest.raises(CheckpointError, match=r"run\.yaml"):
         file_teacher([str(tmp_path)], dataset)
+    says = r"techer does not exist\. Did you mean 'teacher'\? .*a run folder, .* export.*, .*teacher\.yaml"
+    with pytest.raises(TeacherError, match=says):
+        file_teacher([str(finished / "techer")], dataset)
+    with pytest.raises(TeacherError, match=r"nowhere.teacher\.yaml does not exist\. A teacher is"):
+        file_teacher([str(tmp_path / "nowhere" / "teacher.yaml")], dataset)
+    np.save(tmp_path / "u.npy", np.zeros((dataset.num_users, 2)))
+    with pytest.raises(TeacherError, match=r"i\.npy does not exist"):
+        file_teacher([str(tmp_path / "u.npy"), str(tmp_path / "i.npy")], dataset)
     copy = tmp_path / "copy"
     shutil.copytree(finished / "teacher", copy, symlinks=True)
     info = yaml.safe_load((copy / "run.yaml").read_text()) | {"study": str(finished)}
@@ -104,6 +122,25 @@ def test_several_teachers_are_a_group_and_a_folder_of_checkpoints_a_trajectory(f
     assert isinstance(folder, TeacherTrajectory)
     assert [getattr(c, "path", states).stem for c in folder.checkpoints] == ["epoch2", "epoch10", "states"]
     assert torch.equal(folder.lists(9, dataset.train).ids, live.lists(9, dataset.train).ids)
+
+
+@pytest.mark.parametrize("finished_as", ["final", "last", "best"])
+def test_a_checkpoint_without_a_number_has_no_place_among_others(finished, dataset, tmp_path, finished_as):
+    tables = load_run(finished / "teacher", dataset).frozen_tables()
+    save_tables(tmp_path / f"{finished_as}.safetensors", tables)
+    alone = file_teacher([str(tmp_path)], dataset)
+    assert torch.equal(alone.tables().users, tables.users)
+    save_tables(tmp_path / "epoch2.safetensors", tables)
+    with pytest.raises(TeacherError, match=rf"{finished_as}\.safetensors has no number, so its place .* not known"):
+        file_teacher([str(tmp_path)], dataset)
+
+
+def test_lists_in_a_run_folder_are_no_checkpoints_of_it(finished, dataset, tmp_path):
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    run = tmp_path / "run" / "teacher"
+    for name in ("lists.csv", "lists2.csv"):
+        (run / name).write_text("user,item,rank\n")
+    assert file_teacher([str(run)], dataset).model.dim == 16
 
 
 KEPT = {
@@ -196,3 +233,15 @@ def test_a_folder_of_another_programs_vectors_is_a_teacher(fastkd, finished, dat
         "absent.npy does not exist"
         in fastkd("distill", "--folder", tmp_path / "run", "--methods", "rrd", code=3).stderr
     )
+
+
+def test_an_export_without_vectors_says_what_its_model_can_give(finished, dataset, tmp_path):
+    users, items = dataset.users, dataset.items
+    for score, says in (
+        ("inner product", "give its run folder, or export with --parts vectors"),
+        ("pairs", "its model scores pairs and has none; give its run folder$"),
+    ):
+        export = Export(None, users, items, weights={"w": torch.ones(2)}, score=score)
+        save_export(export, tmp_path / score)
+        with pytest.raises(TeacherError, match=f"holds no vectors to learn from; {says}"):
+            file_teacher([str(tmp_path / score)], dataset)

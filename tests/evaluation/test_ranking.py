@@ -275,6 +275,7 @@ def test_bad_questions_are_named():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"backend": "foo"}, "backend must be one of auto, triton, numba, reference, got 'foo'"),
         ({"mask": "seen"}, "mask must be one of train, train.valid, got 'seen'"),
         ({"denominator": "everyone"}, "'everyone'"),
         ({"memory_budget_mb": 0}, "got 0"),

@@ -159,6 +159,16 @@ def test_an_export_of_nothing_is_refused(tmp_path):
         save_export(Export(None, IdMap.identity(3), IdMap.identity(2)), tmp_path)
 
 
+def test_a_kind_of_score_that_does_not_fit_is_refused(tmp_path):
+    base = sample()
+    with pytest.raises(DataError, match="score must be 'inner product' or 'pairs', got 'dot'"):
+        save_export(Export(base.tables, base.users, base.items, score="dot"), tmp_path)
+    with pytest.raises(DataError, match="score is 'pairs', which has no tables"):
+        save_export(Export(base.tables, base.users, base.items, score="pairs"), tmp_path)
+    with pytest.raises(DataError, match="dim is 4, the tables are 5 wide"):
+        save_export(Export(base.tables, base.users, base.items, dim=4), tmp_path)
+
+
 def test_a_manifest_cannot_point_outside_its_folder(tmp_path):
     save_export(sample(), tmp_path / "a")
     path = tmp_path / "a" / "manifest.json"

@@ -8,6 +8,7 @@ from fastkd.core.errors import ConfigError
 from fastkd.models.protocol import Tables
 from fastkd.serving import RecommendOptions, preview
 from tests.contracts.op_contract import run_fresh
+from tests.serving.student_cases import model_of
 
 TABLES = Tables(torch.ones(1000, 8), torch.ones(5000, 8))
 
@@ -64,3 +65,11 @@ def test_nobody_and_too_long_lists():
     assert preview(TABLES, 0).seconds == 0
     with pytest.raises(ConfigError, match="K = 6000 is larger"):
         preview(TABLES, 5, options=RecommendOptions(k=6000))
+
+
+@pytest.mark.parametrize("name", ["neumf", "deepfm"])
+def test_a_model_that_scores_pairs_is_not_modelled(name):
+    with pytest.raises(ConfigError, match=r"vectors only, and (NeuMF|DeepFM) scores pairs; recommend without"):
+        preview(model_of(name), 5)
+    with pytest.raises(ConfigError, match="K = 6000 is larger"):
+        preview(model_of(name), 5, options=RecommendOptions(k=6000))

@@ -98,3 +98,22 @@ def test_damage_is_found_and_named(tmp_path):
         load_program(folder)
     with pytest.raises(CheckpointError, match=r"holds no scorer; it holds item_ids, .*, tower, user_ids, weights"):
         load_program(folder, "scorer")
+
+
+@pytest.mark.parametrize(
+    ("name", "absent", "says"),
+    [
+        ("neumf", "tower", "A model that scores pairs cannot have it; possible parts: weights, scorer"),
+        (
+            "bpr_mf",
+            "scorer",
+            "A model that ranks by an inner product cannot have it; possible parts: weights, vectors",
+        ),
+        ("neumf", "scorer", "--parts weights,scorer` it does"),
+        ("bpr_mf", "tower", "--parts weights,tower` it does"),
+    ],
+)
+def test_advice_for_an_absent_part_is_what_the_model_can_have(tmp_path, name, absent, says):
+    export_student(model_of(name), tmp_path, user_ids=USERS, item_ids=ITEMS, parts=("weights",))
+    with pytest.raises(CheckpointError, match=f"holds no {absent}; it holds .*{says}"):
+        load_program(tmp_path, absent)

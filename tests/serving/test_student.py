@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 
@@ -52,6 +53,18 @@ def test_all_that_a_model_has_is_written_unless_parts_are_named(tmp_path):
     assert held(exported(tmp_path / "b", "neumf")) == always | {"weights", "scorer"}
     # Over an older export, its other parts go.
     assert held(exported(tmp_path / "a", "bpr_mf", parts=("vectors",))) == always | {"tables"}
+
+
+@pytest.mark.parametrize("parts", [("weights",), ("tower",), ("vectors",)])
+def test_the_manifest_says_how_a_model_scores_whatever_parts_are_written(tmp_path, parts):
+    folder = exported(tmp_path / "vectors", "bpr_mf", parts=parts)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["score"], manifest["dim"]) == ("inner product", 6)
+    assert (load_export(folder).score, load_export(folder).dim) == ("inner product", 6)
+    folder = exported(tmp_path / "pairs", "neumf", parts=("weights",))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["score"], "dim" in manifest) == ("pairs", False)
+    assert (load_export(folder).score, load_export(folder).dim) == ("pairs", None)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])

@@ -98,7 +98,7 @@ def distill(
     config = _study(study, preset, folder, overrides, teacher)
     names = split_list(methods)
     if names is not None:
-        config, names = _with_methods(config, names)
+        config, names = _with_methods(config, names, _methods_of(folder or Path("runs") / config.name))
     selection = Selection(methods=names, seeds=seed_list(seeds), tune=tune)
     _go(config, folder, selection, dry_run=dry_run, json=json)
 
@@ -146,11 +146,19 @@ def _study(
     return study_config(preset, study, overrides or (), teacher=teacher or ())
 
 
-def _with_methods(config: StudyConfig, names: tuple[str, ...]) -> tuple[StudyConfig, tuple[str, ...]]:
+def _methods_of(folder: Path) -> tuple[str, ...]:
+    """Return the students of the study in ``folder``, if there is one."""
+    return stored_study(folder).method_names() if (folder / "study.yaml").is_file() else ()
+
+
+def _with_methods(
+    config: StudyConfig, names: tuple[str, ...], stored: tuple[str, ...] = ()
+) -> tuple[StudyConfig, tuple[str, ...]]:
     """Return the study with those methods of ``names`` that it lacks, and the names that it has for all of them.
 
-    A combination is the study's own whatever the order of its parts. A new one takes over the options that its parts
-    have in the study; anything else that is new has default options.
+    A combination is the same whatever the order of its parts: it is called as in the study, else as in ``stored``, the
+    students of the study's folder, else as it is named first. A new one takes over the options that its parts have in
+    the study; anything else that is new has default options.
     """
     import dataclasses
 
@@ -158,8 +166,10 @@ def _with_methods(config: StudyConfig, names: tuple[str, ...]) -> tuple[StudyCon
     from fastkd.distillation.method import JOINT
     from fastkd.presets import MethodConfig
 
-    known = {frozenset(name.split(JOINT)): name for name in config.method_names() if JOINT in name}
-    names = tuple(dict.fromkeys(known.get(frozenset(name.split(JOINT)), name) for name in names))
+    known: dict[tuple[str, ...], str] = {}
+    for name in (*config.method_names(), *stored, *names):
+        known.setdefault(tuple(sorted(name.split(JOINT))), name)
+    names = tuple(dict.fromkeys(known[tuple(sorted(name.split(JOINT)))] for name in names))
     added: dict[str, MethodConfig] = {}
     for name in names:
         if name in config.method_names() or name not in METHODS:

@@ -58,11 +58,12 @@ def evaluate(
     values = with_overrides(to_mapping(stored_study(study).evaluation), overrides or ())
     config = from_mapping(EvalConfig, values, path="evaluation")
     dataset = open_store(study / "data")
-    mine = _evaluated(run, dataset, split, config)
+    mine = _evaluated(run, dataset, dataset, split, config)
     tests = {}
     if against is not None:
-        _check_same_data(study_of(against), dataset, against)
-        other = _evaluated(against, dataset, split, config)
+        theirs = open_store(study_of(against) / "data")
+        _check_same_data(theirs, dataset, against)
+        other = _evaluated(against, theirs, dataset, split, config)
         tests = {metric: paired_test(mine, other, metric) for metric in mine.per_user}
     if json:
         print_json(_json(run, against, mine, tests))
@@ -70,21 +71,18 @@ def evaluate(
     _print(run, against, mine, tests)
 
 
-def _evaluated(run: Path, dataset: Dataset, split: Split, config: EvalConfig) -> Evaluation:
+def _evaluated(run: Path, trained_on: Dataset, dataset: Dataset, split: Split, config: EvalConfig) -> Evaluation:
+    """Rank with a run, made again on its own data: the hash leaves the order of time out, and SASRec needs it."""
     from fastkd.cli.runs import load_run
     from fastkd.evaluation import evaluate as rank
 
-    return rank(load_run(run, dataset), dataset, split.value, config=config)
+    return rank(load_run(run, trained_on), dataset, split.value, config=config)
 
 
-def _check_same_data(study: Path, dataset: Dataset, run: Path) -> None:
-    from fastkd.data import open_store
-
-    theirs = open_store(study / "data").content_hash()
-    if theirs != dataset.content_hash():
-        raise DataError(
-            f"{run} was trained on other data or another split: {theirs} there, {dataset.content_hash()} here"
-        )
+def _check_same_data(theirs: Dataset, mine: Dataset, run: Path) -> None:
+    there, here = theirs.content_hash(), mine.content_hash()
+    if there != here:
+        raise DataError(f"{run} was trained on other data or another split: {there} there, {here} here")
 
 
 def _json(run: Path, against: Path | None, mine: Evaluation, tests: dict[str, PairedTest]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import typer
 
 from fastkd.cli.console import count, print_json, print_table, print_text, table
 from fastkd.cli.options import Json
+from fastkd.core.errors import ConfigError
 from fastkd.core.figures import prefixed
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def methods(
+    context: typer.Context,
     *,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets instead.")] = False,
     users: Annotated[int, typer.Option(min=1, help="Users the cost is counted for.")] = 100_000,
@@ -35,6 +37,7 @@ def methods(
     Example:  fastkd methods --users 5219 --items 25181 --dim 20 --teacher-dim 400
     """
     if presets:
+        _check_no_size(context)
         rows = preset_rows()
         if json:
             print_json(rows)
@@ -50,6 +53,15 @@ def methods(
         print_json(found)
         return
     _print(found, at)
+
+
+def _check_no_size(context: typer.Context) -> None:
+    """Refuse a size beside ``--presets``: it would be ignored."""
+    sizes = [option for option in context.command.params if option.name not in ("presets", "json")]
+    sources = {option.opts[0]: context.get_parameter_source(option.name or "") for option in sizes}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise ConfigError(f"--presets takes no {', '.join(given)}: a size is for the cost of methods; leave out either")
 
 
 def method_rows(at: Shape) -> list[dict[str, Any]]:

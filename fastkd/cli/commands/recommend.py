@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastkd.cli.console import count, duration, print_json, print_text, success
 from fastkd.cli.options import Json, Run
-from fastkd.core.errors import DataError
+from fastkd.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fastkd.core.interactions import Interactions
@@ -57,6 +58,10 @@ def recommend(
     from fastkd.serving import recommend as write
     from fastkd.serving.recommend import check_request
 
+    if include_seen and include_held_out:
+        raise ConfigError(
+            "--include-seen leaves nothing out, --include-held-out leaves out training items; give one of them"
+        )
     dataset = open_store(study_of(run) / "data")
     wanted = None if users is None else read_users(users, dataset)
     model = load_run(run, dataset)
@@ -113,13 +118,14 @@ def all_seen(dataset: Dataset) -> Interactions:
 def read_users(file: Path, dataset: Dataset) -> NDArray[Any]:
     """Return the original ids in a text file, one per line, blank lines skipped; integers where the data's ids are."""
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        # Some editors begin a file with a byte order mark, which is no part of the first id.
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the users to serve from {file}: {error}") from error
     ids = [line for line in lines if line]
     if dataset.users.originals.dtype.kind not in "iu":
         return np.array(ids, dtype=str)
     for number, line in enumerate(lines, start=1):
-        if line and not line.removeprefix("-").isdigit():
-            raise DataError(f"{file}, line {number}: {line!r} is no integer, but the data's user ids are")
+        if line and not (re.fullmatch(r"-?[0-9]{1,19}", line) and -(2**63) <= int(line) < 2**63):
+            raise DataError(f"{file}, line {number}: {line!r} is no 64-bit integer, but the data's user ids are")
     return np.array([int(i) for i in ids], dtype=np.int64)
