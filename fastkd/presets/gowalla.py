@@ -8,7 +8,7 @@ Where we deviate: their split is chronological and the file we have carries no t
 theirs 1,027,464) are pooled and split at random per user. A random split is easier: only order and relative gains may
 be compared. For two CPU cores the teacher is 128 wide instead of 300; batches are 8192 (theirs 2048 and 4096) with
 learning rates 2e-3 (teacher) and 5e-3 (students) instead of 1e-3; lists are K = 40, L = 80 instead of 100 and 200; 60
-epochs at most (methods 45, DE 20), evaluation every 5 with patience 4. BD has no row in that table and starts from the
+epochs at most (methods 45), evaluation every 5 with patience 4. BD has no row in that table and starts from the
 trained plain student; with 41 k items its rankings are the cost, so it refreshes once in its 10 epochs.
 
 RCE-KD is as published for Gowalla. So are RD (without a weight: the default; its discrepancy weight starts after a
@@ -105,7 +105,7 @@ GOWALLA = StudyConfig(
         ),
         "de": MethodConfig(
             options={"weight": 0.005, "experts": 5, "anneal_epochs": 10},
-            training={"epochs": 20},
+            training={"epochs": 45},
         ),
         "hint": MethodConfig(
             options={"weight": 0.05, "projector": "mlp", "hidden_ratio": 5.0, "dropout": 0.2, "entities": "uniform"},
