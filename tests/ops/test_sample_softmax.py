@@ -156,3 +156,14 @@ def test_bad_input_is_named(change, message):
     arguments = {"n": 3, **DRAW, **change}
     with pytest.raises(ValueError, match=message):
         sample_softmax(*tables(2, 40, 4), arguments.pop("n"), **arguments)
+
+
+def test_triton_looks_at_as_many_users_as_a_grid_holds(monkeypatch):
+    from fastkd.kernels.triton import sample_softmax as kernel
+
+    users, items = tables(130, 40, 4)
+    device = device_of("triton")
+    options = {"n": 3, "temperature": 1.0, "seed": 2, "epoch": 0, "backend": "triton"}
+    whole = sample_softmax(users.to(device), items.to(device), **options)
+    monkeypatch.setattr(kernel, "_SECOND_AXIS", 1)
+    assert torch.equal(sample_softmax(users.to(device), items.to(device), **options), whole)

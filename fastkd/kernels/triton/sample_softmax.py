@@ -29,16 +29,16 @@ MAX_DRAWS = 1024
 
 _GROUP = tl.constexpr(GROUP)
 _ROWS = 64
+_SECOND_AXIS = 65_535  # programs that a grid's second axis may have
 _WIDTH = 1024
 _LAST_ID = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
 
 @triton.jit
 def scan_kernel(users, items, bias, maxima, B, N, D, G, M: tl.constexpr, K: tl.constexpr):
-    """Write the best score of each group Float32[B, G]; NaN scores count as nothing. Programs: users' blocks x G."""
-    program = tl.program_id(0).to(tl.int64)
-    g = program % G
-    b = (program // G) * M + tl.arange(0, M)
+    """Write the best score of each group Float32[B, G]; NaN scores count as nothing."""
+    g = tl.program_id(0).to(tl.int64)
+    b = tl.program_id(1).to(tl.int64) * M + tl.arange(0, M)
     i = g * _GROUP + tl.arange(0, _GROUP)
     d = tl.arange(0, K)
     total = tl.zeros((M, _GROUP), dtype=tl.float32)
@@ -177,9 +177,12 @@ def sample_softmax(
         return out.fill_(-1)
     groups = triton.cdiv(num_items, GROUP)
     maxima = new((count, groups), torch.float32, users.device)
-    scan_kernel[(groups * triton.cdiv(count, _ROWS),)](  # one axis: a second one ends at 65,535 programs
-        users, items, bias, maxima, count, num_items, dim, groups, M=_ROWS, K=_step(dim, users.dtype == torch.float64)
-    )
+    for first in range(0, count, _SECOND_AXIS * _ROWS):
+        some, found = (table[first : first + _SECOND_AXIS * _ROWS] for table in (users, maxima))
+        scan_kernel[(groups, triton.cdiv(len(some), _ROWS))](
+            some, items, bias, found, len(some), num_items, dim, groups,
+            M=_ROWS, K=_step(dim, users.dtype == torch.float64),
+        )  # fmt: skip
     bounds, counter = new((count, groups), torch.float64, users.device), key_tensor(key, users.device)
     scale = torch.full((1,), temperature, dtype=torch.float64, device=users.device)
     bound_kernel[(count, triton.cdiv(groups, 256))](
