@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     op = getattr(metafunc.cls, "op", None)
     if op is None or not hasattr(metafunc.cls, "native_calls"):
         return
-    from tests.contracts.op_contract import NATIVE, backends_of
+    from tests.contracts.backends import NATIVE, backends_of
 
     marked = {name for mark in metafunc.definition.iter_markers("parametrize") for name in mark.args[0].split(",")}
     for name, known in (("backend", backends_of(op)), ("native", [b for b in backends_of(op) if b in NATIVE])):

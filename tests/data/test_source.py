@@ -5,7 +5,7 @@ import os
 import pytest
 
 from fastkd.core.errors import DataError
-from fastkd.data import changed_files, record_files
+from fastkd.data import SyntheticConfig, changed_files, record_files, save_store, synthetic_dataset
 from fastkd.data import source as module
 
 
@@ -39,6 +39,22 @@ def test_files_of_a_folder_that_changed_came_or_went_are_named(folder):
     assert changed_files(folder, record) == ["valid.csv", "test.csv"]
     (folder / "train.csv").unlink()
     assert changed_files(folder, record) == ["train.csv", "valid.csv", "test.csv"]
+
+
+def test_what_is_not_read_may_change(folder):
+    record = record_files(folder)
+    (folder / "study.yaml").write_text("name: mine\n")
+    assert changed_files(folder, record) == []
+
+
+def test_a_store_is_its_manifest(tmp_path):
+    for seed in (0, 1):
+        made = synthetic_dataset(SyntheticConfig(num_users=20, num_items=80, seed=seed)).dataset
+        save_store(made, tmp_path / "store", overwrite=True)
+        if seed == 0:
+            record = record_files(tmp_path / "store")
+            assert list(record) == ["manifest.json"]
+    assert changed_files(tmp_path / "store", record) == ["manifest.json"]
 
 
 def test_a_source_that_is_gone_or_was_not_recorded_is_not_missed(folder):

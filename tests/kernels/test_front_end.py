@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from fastkd import ops
-from tests.contracts.op_contract import interpreted
+from tests.contracts.backends import interpreted
 
 triton = pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(not interpreted("triton"), reason="a GPU compiles what it runs")

@@ -16,8 +16,8 @@ from fastkd.losses import (
     SoftBCELoss,
     WeightedBCELoss,
 )
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, wave
-from tests.contracts.op_contract import backends_of
 
 BACKENDS = backends_of("relaxed_ranking")
 

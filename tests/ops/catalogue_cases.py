@@ -7,8 +7,8 @@ import importlib
 import pytest
 import torch
 
+from tests.contracts.backends import device_of, interpreted
 from tests.contracts.closeness import assert_near
-from tests.contracts.op_contract import device_of, interpreted
 
 ITEMS = 37
 

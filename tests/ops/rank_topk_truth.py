@@ -9,7 +9,7 @@ import torch
 
 from fastkd.core import Interactions
 from fastkd.ops import rank_topk
-from tests.contracts.op_contract import device_of
+from tests.contracts.backends import device_of
 
 INF = math.inf
 

@@ -7,8 +7,9 @@ import torch
 
 from fastkd.ops import catalogue_divergence, catalogue_softmax
 from fastkd.ops.catalogue_divergence import KINDS
+from tests.contracts.backends import backends_of, device_of
 from tests.contracts.closeness import assert_earned, assert_near, wave
-from tests.contracts.op_contract import OpContract, backends_of, device_of
+from tests.contracts.op_contract import OpContract
 from tests.ops.catalogue_cases import ITEMS, HalfPrecision, excluded_for, small_tiles, tables_for
 
 BACKENDS = backends_of("catalogue_divergence")

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fastkd.core.interactions import Interactions
 from fastkd.ops import catalogue_logsumexp
+from tests.contracts.backends import backends_of, device_of
 from tests.contracts.closeness import assert_near, wave
-from tests.contracts.op_contract import OpContract, backends_of, device_of
+from tests.contracts.op_contract import OpContract
 from tests.ops.catalogue_cases import ITEMS, HalfPrecision, excluded_for, small_tiles, tables_for
 
 BACKENDS = backends_of("catalogue_logsumexp")

@@ -8,8 +8,9 @@ import torch
 
 from fastkd.core.interactions import Interactions
 from fastkd.ops import catalogue_logsumexp, catalogue_softmax
+from tests.contracts.backends import backends_of, device_of
 from tests.contracts.closeness import assert_near
-from tests.contracts.op_contract import OpContract, backends_of, device_of, run_fresh
+from tests.contracts.op_contract import OpContract, run_fresh
 from tests.ops.catalogue_cases import ITEMS, HalfPrecision, tables_for
 
 BACKENDS = backends_of("catalogue_softmax")

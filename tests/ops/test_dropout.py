@@ -14,7 +14,8 @@ from fastkd.core.philox import philox4x32
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.numba import _threads
 from fastkd.ops import dropout
-from tests.contracts.op_contract import backends_of, device_of, interpreted, poison, without_interpreter
+from tests.contracts.backends import backends_of, device_of, interpreted, poison
+from tests.contracts.op_contract import without_interpreter
 
 BACKENDS = backends_of("dropout")
 NATIVE = BACKENDS[1:]

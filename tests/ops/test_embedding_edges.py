@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fastkd import ops
+from tests.contracts.backends import NATIVE, device_of
 from tests.contracts.closeness import assert_earned
-from tests.contracts.op_contract import NATIVE, device_of
 
 ROWS, ITEMS = 3, 12
 OTHERS = torch.tensor([[5, 1], [6, 3], [0, 10]])

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.ops import gather_dot
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, wave
-from tests.contracts.op_contract import OpContract, backends_of
+from tests.contracts.op_contract import OpContract
 
 BACKENDS = backends_of("gather_dot")
 

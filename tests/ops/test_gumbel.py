@@ -13,7 +13,7 @@ from fastkd.core.philox import philox4x32
 from fastkd.core.seeds import Seeds
 from fastkd.kernels.numba import _threads
 from fastkd.ops import gumbel
-from tests.contracts.op_contract import backends_of, device_of, interpreted, poison
+from tests.contracts.backends import backends_of, device_of, interpreted, poison
 
 BACKENDS = backends_of("gumbel")
 NATIVE = BACKENDS[1:]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fastkd.ops import lambda_pairs
+from tests.contracts.backends import backends_of, interpreted
 from tests.contracts.closeness import assert_near, pad, wave
-from tests.contracts.op_contract import OpContract, backends_of, interpreted
+from tests.contracts.op_contract import OpContract
 
 BACKENDS = backends_of("lambda_pairs")
 KINDS = ("lambdarank", "lambdaloss", "uniform")

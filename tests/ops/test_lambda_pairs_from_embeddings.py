@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fastkd.ops import gather_dot, lambda_pairs, lambda_pairs_from_embeddings
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, wave
 from tests.contracts.list_contract import ListContract
-from tests.contracts.op_contract import backends_of
 from tests.ops.test_lambda_pairs import KINDS, by_hand
 
 BACKENDS = backends_of("lambda_pairs_from_embeddings")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastkd import ops
-from tests.contracts.op_contract import interpreted
+from tests.contracts.backends import interpreted
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(not interpreted("triton"), reason="counts launches that the interpreter stands in for")

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.ops import listnet
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, pad, wave
-from tests.contracts.op_contract import OpContract, backends_of
+from tests.contracts.op_contract import OpContract
 
 BACKENDS = backends_of("listnet")
 

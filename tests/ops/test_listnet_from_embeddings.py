@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fastkd.ops import gather_dot, listnet, listnet_from_embeddings
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, wave
-from tests.contracts.op_contract import OpContract, backends_of
+from tests.contracts.op_contract import OpContract
 from tests.ops.test_listnet import by_hand
 
 OP = "listnet_from_embeddings"

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fastkd.ops import gather_dot, pairwise, pairwise_from_embeddings
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, wave
 from tests.contracts.list_contract import ListContract
-from tests.contracts.op_contract import backends_of
 from tests.ops.test_pairwise import MARGIN, by_hand
 
 BACKENDS = backends_of("pairwise_from_embeddings")

@@ -13,7 +13,8 @@ from fastkd.kernels.numba import _threads
 from fastkd.kernels.numba import rank_of as numba_kernel
 from fastkd.ops import rank_of, rank_topk
 from fastkd.ops.rank_of import _native
-from tests.contracts.op_contract import device_of, poisoned, without_interpreter
+from tests.contracts.backends import device_of, poisoned
+from tests.contracts.op_contract import without_interpreter
 
 BACKENDS = ("reference", "numba", "triton")
 NATIVE = ("numba", "triton")
@@ -208,12 +209,12 @@ def test_no_result_comes_from_uninitialised_memory(monkeypatch):
         assert torch.equal(run("triton", users, items, ids[:, :c], exclude=seen), wanted)
 
 
-@pytest.mark.parametrize("limit", ["_FLAG_BYTES", "_SECOND_AXIS"])
+@pytest.mark.parametrize("limit", ["_FLAG_BYTES", "SECOND_AXIS"])
 def test_segments_of_the_catalogue_leave_no_trace(monkeypatch, limit):
     from fastkd.kernels.triton import rank_of as kernel
 
     users, items, ids = normal(3, 5), normal(520, 5, seed=1), given_ids(3, 10, 520)
-    monkeypatch.setattr(kernel, limit, {"_FLAG_BYTES": 6, "_SECOND_AXIS": 2}[limit])
+    monkeypatch.setattr(kernel, limit, {"_FLAG_BYTES": 6, "SECOND_AXIS": 2}[limit])
     monkeypatch.setattr(kernel, "_PER_PROGRAM", 1)
     for c in (1, 10):
         assert torch.equal(run("triton", users, items, ids[:, :c]), run("reference", users, items, ids[:, :c]))

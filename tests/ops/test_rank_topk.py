@@ -13,7 +13,8 @@ from fastkd.core import BackendError, Interactions
 from fastkd.kernels.numba import _topk_plan as plan
 from fastkd.kernels.numba import rank_topk as kernel
 from fastkd.ops import explain_rank_topk, rank_topk, score_topk_chunked
-from tests.contracts.op_contract import backends_of, interpreted, without_interpreter
+from tests.contracts.backends import backends_of, interpreted
+from tests.contracts.op_contract import without_interpreter
 from tests.ops.rank_topk_truth import INF, assert_same, by_hand, normal, random_exclusions, ranked
 
 BACKENDS = backends_of("rank_topk")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fastkd.ops import rank_topk
-from tests.contracts.op_contract import backends_of, interpreted
+from tests.contracts.backends import backends_of, interpreted
 from tests.ops.rank_topk_truth import assert_same, by_hand, normal, random_exclusions, ranked
 
 BACKENDS = backends_of("rank_topk")

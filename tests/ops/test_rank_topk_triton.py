@@ -22,7 +22,7 @@ from fastkd.kernels.triton import _topk_plan as planning
 from fastkd.kernels.triton import rank_topk as kernel
 from fastkd.kernels.triton._topk_math import lower_bound_of, margin, norm_of, round_bf16, threshold
 from fastkd.kernels.triton._topk_plan import plan_rank_topk
-from tests.contracts.op_contract import device_of, poisoned
+from tests.contracts.backends import device_of, poisoned
 
 INF = math.inf
 DEVICE = device_of("triton")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fastkd.ops import ranks_within
 from fastkd.ops.ranks_within import _native
-from tests.contracts.op_contract import device_of, poisoned
+from tests.contracts.backends import device_of, poisoned
 
 BACKENDS = ("reference", "numba", "triton")
 

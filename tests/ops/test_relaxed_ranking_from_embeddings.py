@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastkd.ops import gather_dot, relaxed_ranking, relaxed_ranking_from_embeddings
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, wave
-from tests.contracts.op_contract import OpContract, backends_of
+from tests.contracts.op_contract import OpContract
 from tests.ops.test_relaxed_ranking import by_hand
 
 OP = "relaxed_ranking_from_embeddings"

@@ -10,8 +10,8 @@ from fastkd.kernels.numba import _threads
 from fastkd.ops import row_gradient
 from fastkd.ops._dispatch import kernel
 from fastkd.ops.row_gradient import sparse_gradient
+from tests.contracts.backends import NATIVE, backends_of, device_of, poisoned
 from tests.contracts.closeness import assert_earned, assert_near
-from tests.contracts.op_contract import NATIVE, backends_of, device_of, poisoned
 
 BACKENDS = backends_of("row_gradient")
 NATIVES = [b for b in BACKENDS if b in NATIVE]

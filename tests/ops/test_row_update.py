@@ -7,7 +7,7 @@ import torch
 
 from fastkd.kernels.numba import _threads
 from fastkd.ops import row_adagrad, row_adam, row_sgd
-from tests.contracts.op_contract import backends_of, device_of
+from tests.contracts.backends import backends_of, device_of
 
 BACKENDS = backends_of("row_update")
 ROWS, ITEMS, DIM = torch.tensor([0, 3, 4, 9]), 10, 5

@@ -17,7 +17,7 @@ from fastkd.ops import (
     sample_softmax,
     sample_unobserved,
 )
-from tests.contracts.op_contract import device_of
+from tests.contracts.backends import device_of
 from tests.ops.test_sample_rank_discrepancy import exclusions, tables
 
 READS = ("_local_scalar_dense", "item", "nonzero", "_unique2", "unique_dim", "masked_select", "equal", "is_nonzero")

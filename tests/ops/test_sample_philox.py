@@ -14,7 +14,7 @@ from fastkd.kernels.reference import _random
 from fastkd.kernels.reference.sample_ranked import log as numpy_log
 from fastkd.sampling import NegativeSampler
 from fastkd.sampling._backends import obstacle
-from tests.contracts.op_contract import device_of
+from tests.contracts.backends import device_of
 
 KEYS = (0, 2**64 - 1, 0xDEADBEEF12345678)
 

@@ -13,7 +13,7 @@ from fastkd.core import Interactions
 from fastkd.kernels.numba import sample_rank_discrepancy as numba_kernel
 from fastkd.models import TopKLists
 from fastkd.ops import rank_topk, sample_rank_discrepancy
-from tests.contracts.op_contract import device_of
+from tests.contracts.backends import device_of
 from tests.ops.test_sample_rank_discrepancy import DIRECTIONS, exclusions, published, ranks, tables
 
 BACKENDS = ("reference", "numba", "triton")

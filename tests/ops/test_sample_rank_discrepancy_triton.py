@@ -5,7 +5,7 @@ import torch
 
 from fastkd.core import Interactions
 from fastkd.ops import sample_rank_discrepancy, sample_ranked, sample_softmax, sample_unobserved
-from tests.contracts.op_contract import device_of
+from tests.contracts.backends import device_of
 from tests.ops.test_sample_rank_discrepancy import exclusions, tables
 
 

@@ -19,7 +19,8 @@ from fastkd.kernels.numba._log import log as _log
 from fastkd.kernels.numba.philox import philox4x32, words_of
 from fastkd.kernels.reference.sample_ranked import log
 from fastkd.ops import sample_ranked
-from tests.contracts.op_contract import device_of, without_interpreter
+from tests.contracts.backends import device_of
+from tests.contracts.op_contract import without_interpreter
 
 BACKENDS = ("reference", "numba")
 DRAW = {"temperature": 5.0, "seed": 3, "epoch": 2}

@@ -12,7 +12,7 @@ from scipy import stats
 from fastkd.core import Interactions
 from fastkd.kernels.reference.sample_softmax import exponentials
 from fastkd.ops import sample_softmax
-from tests.contracts.op_contract import device_of
+from tests.contracts.backends import device_of
 
 DRAW = {"temperature": 1.5, "seed": 3, "epoch": 2}
 
@@ -165,5 +165,5 @@ def test_triton_looks_at_as_many_users_as_a_grid_holds(monkeypatch):
     device = device_of("triton")
     options = {"n": 3, "temperature": 1.0, "seed": 2, "epoch": 0, "backend": "triton"}
     whole = sample_softmax(users.to(device), items.to(device), **options)
-    monkeypatch.setattr(kernel, "_SECOND_AXIS", 1)
+    monkeypatch.setattr(kernel, "SECOND_AXIS", 1)
     assert torch.equal(sample_softmax(users.to(device), items.to(device), **options), whole)

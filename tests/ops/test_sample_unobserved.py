@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastkd.core import Interactions
 from fastkd.ops import sample_unobserved
 from fastkd.sampling import NegativeSampler
-from tests.contracts.op_contract import device_of
+from tests.contracts.backends import device_of
 
 
 def world(rows, num_items, share, seed=0):

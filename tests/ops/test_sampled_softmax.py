@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fastkd.ops import catalogue_softmax, sampled_softmax
+from tests.contracts.backends import backends_of, device_of
 from tests.contracts.closeness import assert_near
-from tests.contracts.op_contract import backends_of, device_of
 from tests.ops.catalogue_cases import ITEMS, tables_for
 
 BACKENDS = backends_of("gather_dot")

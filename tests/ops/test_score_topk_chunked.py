@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastkd.core import BackendError, Interactions
 from fastkd.ops import rank_topk, score_topk_chunked
-from tests.contracts.op_contract import backends_of
+from tests.contracts.backends import backends_of
 
 BACKENDS = backends_of("score_topk_chunked")
 INF = math.inf

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.contracts.backends import device_of, poisoned
 from tests.contracts.closeness import assert_earned
-from tests.contracts.op_contract import device_of, poisoned
 
 segments = pytest.importorskip("fastkd.kernels.triton._segment_sum")
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fastkd.ops import soft_bce, weighted_bce
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, pad, wave
-from tests.contracts.op_contract import OpContract, backends_of
+from tests.contracts.op_contract import OpContract
 
 BACKENDS = backends_of("soft_bce")
 TEMPERATURE, SHIFT = 1.7, 0.3

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fastkd.ops import gather_dot, soft_bce, soft_bce_from_embeddings
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import assert_near, wave
 from tests.contracts.list_contract import ListContract
-from tests.contracts.op_contract import backends_of
 from tests.ops.test_weighted_bce import by_hand
 
 BACKENDS = backends_of("soft_bce_from_embeddings")

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fastkd import ops
+from tests.contracts.backends import BACKENDS, device_of
 from tests.contracts.closeness import assert_near
-from tests.contracts.op_contract import BACKENDS, device_of, run_fresh
+from tests.contracts.op_contract import run_fresh
 from tests.ops.test_embedding_losses import CASES as EMBEDDED
 from tests.ops.test_embedding_losses import IDS, tables
 

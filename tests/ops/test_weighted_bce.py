@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fastkd.ops import weighted_bce
+from tests.contracts.backends import backends_of
 from tests.contracts.closeness import pad, wave
-from tests.contracts.op_contract import OpContract, backends_of
+from tests.contracts.op_contract import OpContract
 
 BACKENDS = backends_of("weighted_bce")
 

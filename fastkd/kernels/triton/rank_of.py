@@ -20,7 +20,7 @@ import triton
 from torch import Tensor
 
 from fastkd.kernels.triton._configuration import Configuration
-from fastkd.kernels.triton._launch import new
+from fastkd.kernels.triton._launch import SECOND_AXIS, new
 from fastkd.kernels.triton._rank_exact import settle, take_back, target_keys
 from fastkd.kernels.triton._rank_halves import Halves, _row_tops, _split, halves, margins
 from fastkd.kernels.triton._rank_sweep import refine_few, refine_many, screen_few, screen_many
@@ -30,7 +30,6 @@ _FEW = 8
 
 _FLAG_BYTES = 1 << 24
 _PER_PROGRAM = 32
-_SECOND_AXIS = 65_535  # programs that a grid's second axis may have
 _BN = 128
 _SETTLED = 32
 _PAD = 2**63 - 1
@@ -109,7 +108,7 @@ def _sweep(users: Tensor, items: Tensor, bias: Tensor | None, keys: Tensor, plac
         levels = torch.nn.functional.pad(levels, (0, slots - columns), value=torch.nan)
         counts = torch.zeros((rows, slots), dtype=torch.int32, device=device)
         first_arguments, second_arguments = (levels, wide, scaled, odd, counts), (levels, narrow, scaled, counts)
-    segment = max(1, min(_FLAG_BYTES // rows, _SECOND_AXIS * _PER_PROGRAM))
+    segment = max(1, min(_FLAG_BYTES // rows, SECOND_AXIS * _PER_PROGRAM))
     flags = new((min(segment, full + 1), rows), torch.int8, device)
     # Products of halves are exact in float32 for tables that came in half precision: a second look shows no more.
     refine = (

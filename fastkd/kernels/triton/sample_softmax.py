@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastkd.kernels.triton._configuration import Configuration
-from fastkd.kernels.triton._launch import new
+from fastkd.kernels.triton._launch import SECOND_AXIS, new
 from fastkd.kernels.triton._math import dot
 from fastkd.kernels.triton._random import among, log
 from fastkd.kernels.triton.philox import key_tensor, key_words, philox4x32, uniform_double, user_words
@@ -29,7 +29,6 @@ MAX_DRAWS = 1024
 
 _GROUP = tl.constexpr(GROUP)
 _ROWS = 64
-_SECOND_AXIS = 65_535  # programs that a grid's second axis may have
 _WIDTH = 1024
 _LAST_ID = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
@@ -177,8 +176,8 @@ def sample_softmax(
         return out.fill_(-1)
     groups = triton.cdiv(num_items, GROUP)
     maxima = new((count, groups), torch.float32, users.device)
-    for first in range(0, count, _SECOND_AXIS * _ROWS):
-        some, found = (table[first : first + _SECOND_AXIS * _ROWS] for table in (users, maxima))
+    for first in range(0, count, SECOND_AXIS * _ROWS):
+        some, found = (table[first : first + SECOND_AXIS * _ROWS] for table in (users, maxima))
         scan_kernel[(groups, triton.cdiv(len(some), _ROWS))](
             some, items, bias, found, len(some), num_items, dim, groups,
             M=_ROWS, K=_step(dim, users.dtype == torch.float64),
