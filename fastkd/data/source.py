@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fastkd.core.errors import DataError
+from fastkd.data.parts import NAMES
 from fastkd.data.readers import resolve
-from fastkd.data.store import checksum
+from fastkd.data.store import MANIFEST, checksum, is_store
 
 
 def record_files(path: Path | str) -> dict[str, dict[str, Any]]:
-    """Return size, time of change and BLAKE2b of a file, or of each file of a folder, by name."""
+    """Return size, time of change and BLAKE2b of a file, or of each part of a folder, by name."""
     return {file.name: {**_stamp(file), "blake2b": checksum(file, "blake2b")} for file in _files(resolve(path))}
 
 
@@ -31,7 +32,12 @@ def changed_files(path: Path | str, record: Mapping[str, Mapping[str, Any]] | No
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    """Return the files that are read: of a store its manifest, which has their checksums; of a folder its parts."""
+    if not path.is_dir():
+        return [path]
+    if is_store(path):
+        return [path / MANIFEST]
+    return sorted(p for p in path.iterdir() if p.is_file() and p.name.split(".")[0] in NAMES)
 
 
 def _stamp(file: Path) -> dict[str, int]:
